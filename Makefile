@@ -1,0 +1,45 @@
+# Two commands: `make serve` and `make test`. Each sets up all it needs, once.
+VENV ?= .venv
+PORT ?= 8000
+MODEL ?= build/demo
+OPTIONS ?=
+bin := $(VENV)/bin
+install_inputs := pyproject.toml $(wildcard deploy/install/*)
+
+.PHONY: serve test check check-slow format clean
+
+serve: $(VENV)/.installed-serve $(if $(filter build/demo,$(MODEL)),build/demo)
+	$(bin)/malmoi-serve $(MODEL) --port $(PORT) $(OPTIONS)
+
+test: $(VENV)/.installed-test
+	$(MAKE) --no-print-directory check
+
+# The gates, cheapest first; all of them run in the same environment as `make test`.
+check:
+	$(bin)/ruff format --check --quiet .
+	$(bin)/ruff check --quiet .
+	$(bin)/lint-imports --no-logo >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	$(bin)/mypy --no-error-summary
+	$(bin)/pytest -m "not slow and not gpu"
+
+check-slow: $(VENV)/.installed-test
+	$(bin)/pytest -m slow
+
+format: $(VENV)/.installed-test
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+build/demo: | $(VENV)/.installed-serve
+	$(bin)/malmoi-train demo --out $@
+
+# What serves also needs to train the demo; tests need every room. The second includes the first.
+$(VENV)/.installed-serve: $(install_inputs)
+	deploy/install/install.sh $(VENV) train
+	touch $@
+
+$(VENV)/.installed-test: $(install_inputs)
+	deploy/install/install.sh $(VENV) train,quant,dev
+	touch $(VENV)/.installed-serve $@
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

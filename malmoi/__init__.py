@@ -1,0 +1,3 @@
+"""The ground floor: what all three rooms agree on. Standard library only."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,407 @@
+"""The one thing the rooms hand each other: a Hugging Face checkpoint directory, opened and created safely.
+
+`open_checkpoint` reads JSON and safetensors headers only: no weight is read, whatever the model's size.
+`create_checkpoint` writes beside the target and renames: a directory that opens is a directory that is whole.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from malmoi import chat, provenance
+from malmoi.checkpoint_files import (
+    TEMPLATE_FILE,
+    TOKENIZER_FILE,
+    read_config,
+    read_template,
+    read_tensors,
+    read_vocabulary,
+)
+from malmoi.errors import CheckpointError, LockError, OutputError
+from malmoi.provenance import PROVENANCE_FILE, FileRecord, Lock, Origin, Provenance, Rendering
+from malmoi.safetensors_header import TensorHeader
+
+PARTIAL_SUFFIX = ".partial"
+REPLACED_SUFFIX = ".replaced"
+INPUT_ROWS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings)\.weight$")
+OUTPUT_ROWS = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+
+Renderer = Callable[[Path, Sequence[chat.Message]], Rendering]
+"""Renders a conversation, with the generation prompt, by the tokenizer saved in a directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that keeps the contract; none of its weights is in memory."""
+
+    path: Path
+    config: Mapping[str, Any]
+    generation_config: Mapping[str, Any]
+    tokenizer_config: Mapping[str, Any]
+    vocabulary: Mapping[str, int]
+    """Every token and its id, added tokens included."""
+    tensors: Mapping[str, TensorHeader]
+    template: str | None
+    """The checkpoint's own chat template (Jinja); None for a base model."""
+    provenance: Provenance | None
+    """What malmoi.json says; None for a checkpoint from elsewhere."""
+    notes: tuple[str, ...] = ()
+    """What could not be verified, or is odd and tolerated in a checkpoint from elsewhere; a sentence each."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding table."""
+        return int(self.config["vocab_size"])
+
+    @property
+    def eos_token(self) -> str | None:
+        """The eos token's text."""
+        return _token_text(self.tokenizer_config.get("eos_token"))
+
+    @property
+    def bos_token(self) -> str | None:
+        """The bos token's text."""
+        return _token_text(self.tokenizer_config.get("bos_token"))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all tensors on disk."""
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    @property
+    def quantization(self) -> str | None:
+        """`quant_method` of config.json ("gptq", "bitsandbytes", ...); None for plain weights."""
+        method = self.config.get("quantization_config", {}).get("quant_method")
+        return None if method is None else str(method)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """The checkpoint at `path`, its contract checked.
+
+    Raises: CheckpointError for a missing or unreadable file, a shard that the index names and that is
+    not there or is cut short, pickled weights, remote code, or embedding rows, vocab_size, tokenizer
+    and eos that disagree; LockError if the lock of malmoi.json does not hold.
+    """
+    path = Path(path)
+    if path.name.endswith(PARTIAL_SUFFIX):
+        raise CheckpointError(
+            path,
+            expected="a finished checkpoint",
+            found="one whose writing was broken off",
+            next_step="run the command that made it again",
+        )
+    if not path.is_dir():
+        nearby = sorted(config.parent.name for config in path.parent.glob("*/config.json"))
+        raise CheckpointError(
+            path,
+            expected="a checkpoint directory",
+            found="a file" if path.exists() else "no such directory",
+            next_step=f"beside it there are: {', '.join(nearby)}" if nearby else "check the path",
+        )
+    return _read_checkpoint(path)
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    tokenizer_config = read_config(path / "tokenizer_config.json")
+    generation_file = path / "generation_config.json"
+    checkpoint = Checkpoint(
+        path=path,
+        config=read_config(path / "config.json"),
+        generation_config=read_config(generation_file) if generation_file.exists() else {},
+        tokenizer_config=tokenizer_config,
+        vocabulary=read_vocabulary(path / TOKENIZER_FILE),
+        tensors=read_tensors(path),
+        template=read_template(path, tokenizer_config),
+        provenance=provenance.read(path),
+    )
+    notes = _check_rows(checkpoint) + _check_eos(checkpoint)
+    if checkpoint.provenance is None:
+        unverified = f"{path} has no {PROVENANCE_FILE}: files, tokenizer and template are taken as they are"
+        return replace(checkpoint, notes=(unverified, *notes))
+    if notes:
+        raise CheckpointError(
+            path,
+            expected="a checkpoint as malmoi writes it",
+            found=notes[0],
+            next_step=f"make it again, or remove {PROVENANCE_FILE} to use it unverified",
+        )
+    _check_lock(checkpoint, checkpoint.provenance.lock)
+    _check_files(checkpoint, checkpoint.provenance.files)
+    return checkpoint
+
+
+def _check_rows(checkpoint: Checkpoint) -> list[str]:
+    """A note on ghost rows, if there are any. Raises where rows, vocab_size and tokenizer disagree."""
+    path = checkpoint.path
+    if not isinstance(checkpoint.config.get("vocab_size"), int):
+        raise CheckpointError(
+            path / "config.json",
+            expected="vocab_size",
+            found="none",
+            next_step="save the model with save_pretrained",
+        )
+    rows = checkpoint.vocab_size
+    inputs = [name for name in checkpoint.tensors if INPUT_ROWS.search(name)]
+    outputs = [name for name in checkpoint.tensors if OUTPUT_ROWS.search(name)]
+    if not inputs or not (outputs or checkpoint.config.get("tie_word_embeddings", True)):
+        raise CheckpointError(
+            path,
+            expected="input embeddings and, unless tied, an output head",
+            found=f"only {', '.join(inputs + outputs) or 'neither'} in the safetensors headers",
+            next_step="check that these are the weights of a causal language model",
+        )
+    for name in inputs + outputs:
+        table = checkpoint.tensors[name]
+        if table.shape[0] != rows:
+            raise CheckpointError(
+                path / table.file,
+                expected=f"{rows} rows in {name}, as vocab_size in config.json says",
+                found=f"{table.shape[0]}",
+                next_step="resize the embeddings and save model and config together",
+            )
+    num_tokens = max(checkpoint.vocabulary.values()) + 1
+    if num_tokens > rows:
+        raise CheckpointError(
+            path / TOKENIZER_FILE,
+            expected=f"at most {rows} tokens, as the embeddings have rows",
+            found=f"{num_tokens}",
+            next_step="use the tokenizer that the model was saved with",
+        )
+    ghosts = rows - len(set(checkpoint.vocabulary.values()))
+    return [f"{path}: {ghosts} embedding rows belong to no token"] if ghosts else []
+
+
+def _check_eos(checkpoint: Checkpoint) -> list[str]:
+    """A note on an eos that is missing or does not stop generation. Raises where it is not a token."""
+    file = checkpoint.path / "tokenizer_config.json"
+    token = checkpoint.eos_token
+    if token is not None and token not in checkpoint.vocabulary:
+        raise CheckpointError(
+            file,
+            expected="an eos_token that is a token of tokenizer.json",
+            found=repr(token),
+            next_step="save model and tokenizer together",
+        )
+    source, eos_ids = _eos_ids(checkpoint)
+    unknown = [token_id for token_id in eos_ids if token_id not in checkpoint.vocabulary.values()]
+    if unknown:
+        raise CheckpointError(
+            checkpoint.path / source,
+            expected="an eos_token_id that is a token of tokenizer.json",
+            found=str(unknown[0]),
+            next_step="save model and tokenizer together",
+        )
+    if token is None:
+        return [f"{file}: no eos_token"]
+    if checkpoint.vocabulary[token] not in eos_ids:
+        return [f"{file}: eos_token {token!r} is not among the eos_token_id {eos_ids} that end a generation"]
+    return []
+
+
+def _eos_ids(checkpoint: Checkpoint) -> tuple[str, list[int]]:
+    """The file that decides, and every id that ends a generation."""
+    for source, config in (
+        ("generation_config.json", checkpoint.generation_config),
+        ("config.json", checkpoint.config),
+    ):
+        ids = config.get("eos_token_id")
+        if ids is not None:
+            return source, ids if isinstance(ids, list) else [ids]
+    return "config.json", []
+
+
+def _check_lock(checkpoint: Checkpoint, lock: Lock) -> None:
+    """Raises LockError where tokenizer, template or eos is not the one the checkpoint was made with."""
+    template = None if checkpoint.template is None else provenance.text_digest(checkpoint.template)
+    tokenizer = provenance.file_digest(checkpoint.path / TOKENIZER_FILE)
+    for file, what, locked, found in (
+        (TOKENIZER_FILE, "tokenizer", lock.tokenizer, tokenizer),
+        (TEMPLATE_FILE, "chat template", lock.template, template),
+        ("tokenizer_config.json", "eos_token", lock.eos, checkpoint.eos_token),
+    ):
+        if locked != found:
+            raise LockError(
+                checkpoint.path / file,
+                expected=f"{what} {_short(locked)}, as locked in {PROVENANCE_FILE}",
+                found=_short(found),
+                next_step="restore the file, or make the checkpoint again with the new one",
+            )
+
+
+def check_golden(checkpoint: Checkpoint, rendering: Rendering) -> None:
+    """Raises LockError if the golden conversation is no longer rendered as when the lock was taken.
+
+    `rendering`: chat.GOLDEN_CONVERSATION with the generation prompt, by whoever is about to serve it.
+    """
+    lock = checkpoint.provenance.lock if checkpoint.provenance else None
+    if lock is None or lock.golden_text is None:
+        return
+    for what, locked, found in (
+        ("text", lock.golden_text, provenance.text_digest(rendering.text)),
+        ("token ids", lock.golden_token_ids, provenance.ids_digest(rendering.token_ids)),
+    ):
+        if locked != found:
+            raise LockError(
+                checkpoint.path,
+                expected=f"the golden prompt's {what} {_short(locked)}, as locked in {PROVENANCE_FILE}",
+                found=_short(found),
+                next_step="install the library versions malmoi.json names, or make the checkpoint again",
+            )
+
+
+def _check_files(checkpoint: Checkpoint, files: Mapping[str, FileRecord]) -> None:
+    """Raises CheckpointError where a file is gone or has changed; weights are compared by size only."""
+    for name, record in files.items():
+        file = checkpoint.path / name
+        found = "no such file"
+        if file.is_file():
+            size = file.stat().st_size
+            weights = file.suffix == ".safetensors"
+            if size == record.num_bytes and (weights or provenance.file_digest(file) == record.sha256):
+                continue
+            found = f"{size} bytes" if size != record.num_bytes else "other content"
+        raise CheckpointError(
+            file,
+            expected=f"the {record.num_bytes} bytes {PROVENANCE_FILE} records",
+            found=found,
+            next_step=f"copy the checkpoint again, or remove {PROVENANCE_FILE} to use it unverified",
+        )
+
+
+@contextmanager
+def create_checkpoint(
+    out: Path | str, origin: Origin, *, renderer: Renderer | None = None, overwrite: bool = False
+) -> Iterator[Path]:
+    """A directory to write a checkpoint's files into; on leaving, it is checked, locked and becomes `out`.
+
+    The files are written to `out.partial`. When the block ends, every file is digested, the golden
+    conversation rendered by `renderer` (needed for a chat model), malmoi.json written, the contract
+    checked, and the directory renamed. When the block fails, nothing is left; when the process is killed,
+    `out.partial` is left, which never opens and which the next run replaces.
+
+    Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, or the disk is
+    full; CheckpointError if what was written breaks the contract.
+    """
+    out = Path(out)
+    _refuse_existing(out, overwrite)
+    partial = out.with_name(out.name + PARTIAL_SUFFIX)
+    with _sole_writer(partial):
+        try:
+            yield partial
+            _finish(partial, origin, renderer)
+            _refuse_existing(out, overwrite)
+            _replace(partial, out)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OutputError(
+                partial,
+                expected="room for the checkpoint",
+                found="a full disk",
+                next_step="free some space, or write to another disk; nothing was left behind",
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    replaced = out.with_name(out.name + REPLACED_SUFFIX)
+    if replaced.exists() and not out.exists():  # killed between the two renames of _replace
+        replaced.rename(out)
+    if out.exists() and not overwrite:
+        raise OutputError(
+            out, expected="a new directory", found="one that exists", next_step="choose another, or --overwrite"
+        )
+
+
+@contextmanager
+def _sole_writer(partial: Path) -> Iterator[None]:
+    """Makes `partial` an empty directory that no other process is writing."""
+    partial.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OutputError(
+            partial,
+            expected="no other run writing it",
+            found="one that is",
+            next_step="wait for it, or write elsewhere",
+        ) from None
+    try:
+        for leftover in partial.iterdir():  # of a run that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _finish(partial: Path, origin: Origin, renderer: Renderer | None) -> None:
+    """Writes malmoi.json into `partial` and checks the whole."""
+    tokenizer_config = read_config(partial / "tokenizer_config.json")
+    template = read_template(partial, tokenizer_config)
+    eos = _token_text(tokenizer_config.get("eos_token"))
+    lock = Lock(tokenizer=provenance.file_digest(partial / TOKENIZER_FILE), eos=eos)
+    if template is not None:
+        assert renderer is not None, "a chat model's lock needs a renderer"
+        rendering = renderer(partial, chat.GOLDEN_CONVERSATION)
+        lock = replace(
+            lock,
+            template=provenance.text_digest(template),
+            golden_text=provenance.text_digest(rendering.text),
+            golden_token_ids=provenance.ids_digest(rendering.token_ids),
+        )
+        if template == chat.TEMPLATE:
+            _check_korae(partial, tokenizer_config, rendering)
+    files = provenance.record_files(partial)
+    provenance.write(partial, Provenance(origin=origin, files=files, lock=lock))
+    _read_checkpoint(partial)
+
+
+def _check_korae(partial: Path, tokenizer_config: Mapping[str, Any], rendering: Rendering) -> None:
+    """Raises CheckpointError unless the saved tokenizer renders KoRAE as chat.render does, one eos a turn."""
+    eos = _token_text(tokenizer_config.get("eos_token")) or ""
+    bos = _token_text(tokenizer_config.get("bos_token"))
+    expected = chat.render(chat.GOLDEN_CONVERSATION, eos=eos, bos=bos, add_generation_prompt=True)
+    eos_id = read_vocabulary(partial / TOKENIZER_FILE).get(eos)
+    num_eos = sum(token_id == eos_id for token_id in rendering.token_ids)
+    if rendering.text != expected or num_eos != len(chat.GOLDEN_CONVERSATION):
+        raise CheckpointError(
+            partial / TEMPLATE_FILE,
+            expected=f"the KoRAE format with {len(chat.GOLDEN_CONVERSATION)} eos tokens",
+            found=f"{rendering.text[:60]!r}... with {num_eos}",
+            next_step="check that eos_token is one token of the tokenizer and marked special",
+        )
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Renames `partial` to `out`; what `out` was before is removed last."""
+    for file in partial.iterdir():
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    replaced = out.with_name(out.name + REPLACED_SUFFIX)
+    if out.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.rename(replaced)
+    partial.rename(out)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _token_text(entry: object) -> str | None:
+    """A special token's text, from tokenizer_config.json's string or {"content": ...} form."""
+    if isinstance(entry, Mapping):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) and entry else None
+
+
+def _short(value: str | None) -> str:
+    return "none" if value is None else value[:12]

@@ -1,0 +1,74 @@
+"""Every error a user can cause, and how a command reports it.
+
+    MalmoiError
+    ├── CheckpointError      a checkpoint directory breaks the contract of malmoi.checkpoint
+    │   └── LockError        tokenizer, template, eos or golden prompt are not the ones trained with
+    ├── ChatError            a conversation the chat format cannot render
+    ├── OutputError          a result that cannot be written where it was asked for
+    ├── RecipeError          a recipe, or an option of a command, that cannot be run
+    └── ServeError           a server that cannot start, or that stopped on its own
+
+A message is one line: where, what was expected, what was found, and the next step.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class MalmoiError(Exception):
+    """An error that the user can mend; its text is one line."""
+
+    def __init__(self, where: object, *, expected: str, found: str, next_step: str) -> None:
+        self.where = str(where)
+        self.expected = expected
+        self.found = found
+        self.next_step = next_step
+        super().__init__(where, expected, found, next_step)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: expected {self.expected}, found {self.found}; {self.next_step}"
+        return " ".join(text.split())
+
+
+class CheckpointError(MalmoiError):
+    """A checkpoint directory breaks the contract."""
+
+
+class LockError(CheckpointError):
+    """The tokenizer, template, eos or golden prompt is not the one the checkpoint was made with."""
+
+
+class ChatError(MalmoiError):
+    """A conversation that the chat format cannot render."""
+
+
+class OutputError(MalmoiError):
+    """A result that cannot be written where it was asked for."""
+
+
+class RecipeError(MalmoiError):
+    """A recipe, or an option of a command, that cannot be run."""
+
+
+class ServeError(MalmoiError):
+    """A server that cannot start, or that stopped on its own."""
+
+
+@contextmanager
+def reported_in_one_line() -> Iterator[None]:
+    """Ends the process as a command should: one line and exit 2 for a MalmoiError.
+
+    Ctrl-C exits 130 without a traceback. Anything else is our bug and keeps its traceback (exit 1).
+    """
+    try:
+        yield
+    except MalmoiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None

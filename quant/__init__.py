@@ -1,0 +1,1 @@
+"""Room two: shrink a checkpoint and prove how good the export is."""

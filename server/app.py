@@ -1,0 +1,219 @@
+"""vLLM's own engine, app and handlers inside our gate, and our loop around them: start, serve, drain, end."""
+
+import asyncio
+import signal
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import uvicorn
+from fastapi import FastAPI, Request
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.launcher import NoSignalServer
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.stats import IterationStats
+
+from malmoi import chat
+from malmoi.checkpoint import Checkpoint, check_golden
+from malmoi.errors import ServeError
+from malmoi.provenance import Rendering
+from server.gate import Gate
+from server.launch import Launch
+from server.metrics import Metrics, Outcome
+from server.protocol import StampedProtocol
+
+WATCH_INTERVAL_S = 0.2
+DEAD_ENGINE_GRACE_S = 2.0
+"""How long probes are still answered, with 503, after the engine has died."""
+KEEP_ALIVE_S = 5
+ROUTE_OF_REQUEST_ID = {"chatcmpl": "chat", "cmpl": "completions"}
+OUTCOME_OF_FINISH: dict[str, Outcome] = {"abort": "disconnected", "error": "failed"}
+
+
+async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT has been drained. `announce` is told the URL once it answers.
+
+    Raises: ServeError if the engine cannot start or dies; LockError if it renders another golden prompt.
+    """
+    metrics = Metrics()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while starting, ends like Ctrl-C
+    async with running_engine(launch.arguments, metrics) as engine:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        app = await build_vllm_app(engine, launch.arguments)
+        check_golden(launch.checkpoint, await render_golden(launch.checkpoint, app))
+        gate = Gate(app, metrics, is_alive=lambda: not engine.errored)
+        await warm_up(engine)
+        gate.is_warm = True
+        await _serve_until(stop, gate, engine, launch, announce)
+
+
+@asynccontextmanager
+async def running_engine(arguments: Namespace, metrics: Metrics) -> AsyncIterator[AsyncLLM]:
+    """vLLM's engine in processes of its own, ended on leaving.
+
+    Raises: ServeError if it cannot start; vLLM has then said why on stderr.
+    """
+    engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
+    try:
+        vllm_config = engine_arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+        engine = AsyncLLM.from_vllm_config(
+            vllm_config,
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            stat_loggers=[queue_recorder(metrics)],
+            enable_log_requests=engine_arguments.enable_log_requests,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ServeError(
+            arguments.model,
+            expected="an engine that starts",
+            found=str(error),
+            next_step="vLLM's own lines above say more; VLLM_LOGGING_LEVEL=INFO shows all of them",
+        ) from error
+    try:
+        yield engine
+    finally:
+        engine.shutdown(timeout=0)
+
+
+def queue_recorder(metrics: Metrics) -> type[StatLoggerBase]:
+    """A stat logger for vLLM that records each finished request's wait in the engine's queue."""
+
+    class QueueRecorder(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, vllm_config: object, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self,
+            scheduler_stats: object,  # noqa: ARG002
+            iteration_stats: IterationStats | None,
+            mm_cache_stats: object = None,  # noqa: ARG002
+            engine_idx: int = 0,  # noqa: ARG002
+        ) -> None:
+            for request in iteration_stats.finished_requests if iteration_stats else ():
+                route = ROUTE_OF_REQUEST_ID.get((request.request_id or "").split("-")[0])
+                if route:
+                    outcome = OUTCOME_OF_FINISH.get(str(request.finish_reason), "ok")
+                    metrics.record_queue(route, outcome, max(0.0, request.queued_time))
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return QueueRecorder
+
+
+async def build_vllm_app(engine: EngineClient, arguments: Namespace) -> FastAPI:
+    """vLLM's own FastAPI application around `engine`, its handlers ready."""
+    tasks = await engine.get_supported_tasks()
+    app: FastAPI = build_app(arguments, tasks, engine.model_config)
+    await init_app_state(engine, app.state, arguments, tasks)
+    # vLLM's handlers tell uvicorn to stop when the engine has died; here the serve loop decides that.
+    app.state.server = SimpleNamespace(should_exit=False)
+    return app
+
+
+async def render_golden(checkpoint: Checkpoint, app: FastAPI) -> Rendering:
+    """The golden conversation: its text by the served tokenizer, its token ids by the app's own handler."""
+    messages = [message.as_dict() for message in chat.GOLDEN_CONVERSATION]
+    text = app.state.online_renderer.renderer.get_tokenizer().apply_chat_template(
+        messages,
+        chat_template=None if checkpoint.template else chat.TEMPLATE,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    request = TokenizeChatRequest(messages=messages, add_generation_prompt=True)
+    tokenized = await app.state.serving_tokenization.create_tokenize(
+        request, Request({"type": "http", "headers": []})
+    )
+    if isinstance(tokenized, ErrorResponse):
+        raise ServeError(
+            checkpoint.path,
+            expected="a chat template that renders a conversation",
+            found=tokenized.error.message,
+            next_step="mend the template, or remove it to be served with KoRAE's",
+        )
+    return Rendering(text=text, token_ids=tokenized.tokens)
+
+
+async def warm_up(engine: EngineClient) -> None:
+    """Decodes two tokens, so that no client pays for what a first request sets up."""
+    parameters = SamplingParams(max_tokens=2, ignore_eos=True)
+    async for _ in engine.generate({"prompt_token_ids": [0]}, parameters, "warm-up"):
+        pass
+
+
+async def _serve_until(
+    stop: asyncio.Event, gate: Gate, engine: EngineClient, launch: Launch, announce: Callable[[str], None]
+) -> None:
+    """Serves until `stop` is set and the running requests have ended, or the engine dies."""
+    server = NoSignalServer(_uvicorn_config(gate, launch.arguments))
+    serving = asyncio.create_task(server.serve(sockets=[launch.listener]))
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        announce(_url(launch))
+        while not stop.is_set() and not engine.errored:
+            await _wait(stop, WATCH_INTERVAL_S)
+        if engine.errored:
+            await asyncio.sleep(DEAD_ENGINE_GRACE_S)
+            raise ServeError(
+                "engine",
+                expected="a running engine process",
+                found="one that has died",
+                next_step="restart the server; vLLM's lines above say why it died",
+            )
+        await _drain(gate, stop, launch.drain_timeout_s)
+    finally:
+        server.should_exit = True
+        server.force_exit = gate.num_running > 0  # those that outlasted the drain, or their engine
+        await serving
+
+
+async def _drain(gate: Gate, stop: asyncio.Event, timeout_s: float) -> None:
+    """Refuses new requests and lets the running ones finish; a second signal ends the wait."""
+    gate.drain()
+    stop.clear()
+    ends = [asyncio.create_task(gate.finished()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for task in ends:
+        task.cancel()
+
+
+def _uvicorn_config(gate: Gate, arguments: Namespace) -> uvicorn.Config:
+    config = uvicorn.Config(
+        gate,
+        http=StampedProtocol,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        ssl_keyfile=arguments.ssl_keyfile,
+        ssl_certfile=arguments.ssl_certfile,
+        ssl_ca_certs=arguments.ssl_ca_certs,
+        ssl_cert_reqs=arguments.ssl_cert_reqs,
+    )
+    config.load()
+    return config
+
+
+def _url(launch: Launch) -> str:
+    host, port = launch.listener.getsockname()[:2]
+    scheme = "https" if launch.arguments.ssl_certfile else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return

