@@ -16,7 +16,7 @@ LEVEL = os.environ.get("MALMOI_LOGGING_LEVEL", "INFO")
 
 
 def serve(
-    checkpoint: Annotated[str, tyro.conf.Positional],
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,

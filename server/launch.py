@@ -7,7 +7,7 @@ import socket
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -77,23 +77,25 @@ def prepare(options: Options) -> Launch:
         logger.warning("%s", note)
     check_servable(checkpoint, on_cpu=on_cpu)
     template_options = choose_template(checkpoint, options.template)
-    listener = bind(options.host, options.port)
     settings = choose_environment(options, on_cpu=on_cpu)
-    for setting in settings:
-        logger.info("%s=%s: %s", setting.name, setting.value, setting.why)
-    machine.apply(settings)
     name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
-    arguments = parse_engine_options(
-        [
-            *("--model", str(checkpoint.path), "--served-model-name", name),
-            *("--host", options.host, "--port", str(listener.getsockname()[1])),
-            *template_options,
-            *(["--enforce-eager"] if options.short_lived and on_cpu else []),
-            *options.engine_options,
-        ]
-    )
-    if on_cpu:
-        size_kv_cache(checkpoint, arguments)
+    with ExitStack() as undo:
+        listener = undo.enter_context(closing(bind(options.host, options.port)))
+        for setting in settings:
+            logger.info("%s=%s: %s", setting.name, setting.value, setting.why)
+        machine.apply(settings)
+        arguments = parse_engine_options(
+            [
+                *("--model", str(checkpoint.path), "--served-model-name", name),
+                *("--host", options.host, "--port", str(listener.getsockname()[1])),
+                *template_options,
+                *(["--enforce-eager"] if options.short_lived and on_cpu else []),
+                *options.engine_options,
+            ]
+        )
+        if on_cpu:
+            size_kv_cache(checkpoint, arguments)
+        undo.pop_all()
     return Launch(
         checkpoint=checkpoint,
         name=name,
@@ -212,7 +214,7 @@ def choose_environment(options: Options, *, on_cpu: bool) -> list[Setting]:
     settings.append(Setting(name=SERVED_BY, value=str(os.getpid()), why="engine processes end with this one"))
     defaults = [
         ("VLLM_NO_USAGE_STATS", "1", "nothing is reported to anyone"),
-        ("VLLM_LOGGING_LEVEL", "WARNING", "quiet unless something is wrong"),
+        ("VLLM_LOGGING_LEVEL", "ERROR", "quiet unless something is wrong"),
         ("VLLM_LOGGING_STREAM", "ext://sys.stderr", "talk goes to stderr"),
         ("VLLM_WORKER_MULTIPROC_METHOD", "spawn", "as `vllm serve` starts its processes"),
     ]

@@ -1,6 +1,6 @@
 """What this machine is, and the engine settings that make the default the fast one on it.
 
-Source of the CPU settings: measured on 2 cores, see docs/decisions/0003-engine-settings-on-a-cpu.md.
+What the CPU settings bring is measured by benchmarks/serve_overhead.
 """
 
 import os

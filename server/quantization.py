@@ -1,6 +1,6 @@
 """Which quantized checkpoints vLLM 0.32 serves, known from config.json before an engine is started.
 
-Source: vLLM 0.32's gptq and wna16 code, and runs of each case on a CPU (docs/decisions/0003).
+Source: vLLM 0.32, model_executor/layers/quantization: the type map and kernel checks of its gptq code.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,9 @@
 """Fixtures that several rooms' tests share."""
 
+import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from tests.support.checkpoints import create_tiny_checkpoint
 
+ROOT = Path(__file__).parents[1]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -16,6 +20,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A KoRAE chat checkpoint with random weights; tests must not change it."""
     return create_tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    """The demo, trained by the real command; kept in build/ for as long as its sources stay the same."""
+    sources = sorted([*ROOT.glob("train/**/*.py"), *ROOT.glob("malmoi/*.[pj]*")])
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    out = ROOT / "build" / f"demo-{digest[:12]}"
+    if not out.exists():
+        subprocess.run([sys.executable, "-m", "train", "demo", "--out", str(out)], check=True)
+    return out
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any, Final
 
 import jinja2
 import pytest
@@ -15,8 +16,10 @@ from malmoi.chat import Message
 from malmoi.errors import ChatError
 from tests.support.checkpoints import save_tokenizer
 
-S, U, A = "system", "user", "assistant"
-SPECIALS = {
+S: Final = "system"
+U: Final = "user"
+A: Final = "assistant"
+SPECIALS: dict[str, dict[str, Any]] = {
     "llama": {"eos": "</s>", "bos": "<s>"},
     "llama-3": {"eos": "<|eot_id|>", "bos": "<|begin_of_text|>"},
     "neox": {"eos": "<|endoftext|>", "bos": "<|endoftext|>"},
@@ -46,7 +49,8 @@ def tokenizer(
 def test_format_is_exactly_this() -> None:
     turns = [Message(S, "S"), Message(U, "U"), Message(A, "A"), Message(U, "V")]
     assert chat.render(turns, eos="</s>", bos="<s>", add_generation_prompt=True) == (
-        "<s>### System:\nS</s>\n\n### User:\nU</s>\n\n### Assistant:\nA</s>\n\n### User:\nV</s>\n\n### Assistant:\n"
+        "<s>### System:\nS</s>\n\n### User:\nU</s>\n\n### Assistant:\nA</s>\n\n"
+        "### User:\nV</s>\n\n### Assistant:\n"
     )
     assert chat.render(turns[:3], eos="</s>").endswith("\n\n### Assistant:\nA</s>")
 
@@ -56,7 +60,7 @@ def test_default_system_prompt_only_where_none_is_given() -> None:
     assert chat.DEFAULT_SYSTEM_PROMPT.startswith("당신은 유용한 인공지능 비서입니다.")
     assert chat.render([Message(U, "U")], eos="</s>") == default + "### User:\nU</s>"
     for role in ("system", "developer"):
-        assert default not in chat.render([Message(role, ""), Message(U, "U")], eos="</s>")  # type: ignore[arg-type]
+        assert default not in chat.render([Message(role, ""), Message(U, "U")], eos="</s>")
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)

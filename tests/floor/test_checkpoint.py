@@ -193,14 +193,16 @@ def test_ghost_rows_are_noted_in_others_and_refused_in_ours(tmp_path: Path) -> N
     assert not (tmp_path / "ours").exists()
 
 
+def swap_eos(directory: Path) -> None:
+    edit_json(directory / "tokenizer_config.json", eos_token="<s>")
+    edit_json(directory / "generation_config.json", eos_token_id=1)
+
+
 LOCK_BREAKERS: dict[str, Damage] = {
     "template": lambda d: (d / "chat_template.jinja").write_text(chat.TEMPLATE + " "),
     "template gone": lambda d: (d / "chat_template.jinja").unlink(),
     "tokenizer": lambda d: (d / "tokenizer.json").write_text((d / "tokenizer.json").read_text() + " "),
-    "eos": lambda d: (
-        edit_json(d / "tokenizer_config.json", eos_token="<s>"),
-        edit_json(d / "generation_config.json", eos_token_id=1),
-    ),
+    "eos": swap_eos,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ QUESTION = [{"role": "user", "content": "수도는?"}]
 
 @asynccontextmanager
 async def client_of(served: Served) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=served.gate)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=served.gate)
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
         yield client
 
@@ -70,7 +70,7 @@ def test_answer_is_same_streamed_and_whole(serve_script: ServeScript) -> None:
         assert num_tokens > len(ANSWER), "rare syllables and emoji are several byte tokens here"
         usage = stream_events(streamed.text)[-1]["usage"]
         assert {name: count for name, count in whole["usage"].items() if count is not None} == usage
-        assert usage["completion_tokens"] == num_tokens  # type: ignore[index]
+        assert usage["completion_tokens"] == num_tokens
 
     asyncio.run(scenario())
 

@@ -107,7 +107,7 @@ class ScriptedCore:
             self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
 
 
-class ScriptedEngine(AsyncLLM):
+class ScriptedEngine(AsyncLLM):  # type: ignore[misc]
     """AsyncLLM on a ScriptedCore; the attributes are those that AsyncLLM.__init__ sets."""
 
     def __init__(self, vllm_config: VllmConfig, script: Script, metrics: Metrics) -> None:
