@@ -77,7 +77,7 @@ def prepare(options: Options) -> Launch:
         logger.warning("%s", note)
     check_servable(checkpoint, on_cpu=on_cpu)
     template_options = choose_template(checkpoint, options.template)
-    settings = choose_environment(options, on_cpu=on_cpu)
+    settings = choose_environment(on_cpu=on_cpu)
     name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
     with ExitStack() as undo:
         listener = undo.enter_context(closing(bind(options.host, options.port)))
@@ -89,7 +89,7 @@ def prepare(options: Options) -> Launch:
                 *("--model", str(checkpoint.path), "--served-model-name", name),
                 *("--host", options.host, "--port", str(listener.getsockname()[1])),
                 *template_options,
-                *(["--enforce-eager"] if options.short_lived and on_cpu else []),
+                *choose_execution(options.short_lived, on_cpu=on_cpu),
                 *options.engine_options,
             ]
         )
@@ -174,6 +174,15 @@ def choose_template(checkpoint: Checkpoint, wanted: Literal["auto", "own"]) -> l
     return ["--chat-template", str(files("malmoi").joinpath("korae.jinja"))]
 
 
+def choose_execution(short_lived: bool, *, on_cpu: bool) -> list[str]:
+    """Engine options: on a CPU, compiled where that is worth it; on a GPU, vLLM's own choice."""
+    reason = machine.why_eager(short_lived=short_lived) if on_cpu else None
+    if reason is None:
+        return []
+    logger.info("--enforce-eager: %s", reason)
+    return ["--enforce-eager"]
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket; connections are refused until something listens on it.
 
@@ -197,7 +206,7 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def choose_environment(options: Options, *, on_cpu: bool) -> list[Setting]:
+def choose_environment(*, on_cpu: bool) -> list[Setting]:
     """Environment variables for the engine; what the user has set stays, but for what cannot be served.
 
     Raises: ServeError for VLLM_USE_RUST_FRONTEND, which leaves the gate out.
@@ -210,7 +219,7 @@ def choose_environment(options: Options, *, on_cpu: bool) -> list[Setting]:
             found=given["VLLM_USE_RUST_FRONTEND"],
             next_step="unset it: that frontend has no room for this server's gate",
         )
-    settings = machine.cpu_environment(short_lived=options.short_lived, environment=given) if on_cpu else []
+    settings = machine.cpu_environment(given) if on_cpu else []
     settings.append(Setting(name=SERVED_BY, value=str(os.getpid()), why="engine processes end with this one"))
     defaults = [
         ("VLLM_NO_USAGE_STATS", "1", "nothing is reported to anyone"),

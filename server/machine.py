@@ -4,7 +4,9 @@ What the CPU settings bring is measured by benchmarks/serve_overhead.
 """
 
 import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,20 @@ def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
 
 
-def cpu_environment(*, short_lived: bool, environment: Mapping[str, str]) -> list[Setting]:
+def why_eager(*, short_lived: bool) -> str | None:
+    """The reason to run the model as it is written; None where it is worth compiling."""
+    if short_lived:
+        return "started to live short: it starts sooner and serves slower"
+    compiler = os.environ.get("CXX", "g++")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which(compiler) is None or not header.exists():
+        return (
+            f"compiling takes {compiler} and Python.h, which are not both here; with them it would serve faster"
+        )
+    return None
+
+
+def cpu_environment(environment: Mapping[str, str]) -> list[Setting]:
     """Environment variables for vLLM's CPU engine; what the user has set is left alone."""
     settings = [
         Setting(
@@ -52,8 +67,6 @@ def cpu_environment(*, short_lived: bool, environment: Mapping[str, str]) -> lis
     if preload:
         names = " and ".join(Path(path).name for path in preload.split(":"))
         settings.append(Setting(name="LD_PRELOAD", value=preload, why=f"the engine's threads run on {names}"))
-    if short_lived:
-        settings = [setting for setting in settings if setting.name != "VLLM_USE_AOT_COMPILE"]
     return [setting for setting in settings if setting.name == "LD_PRELOAD" or setting.name not in environment]
 
 

@@ -14,7 +14,7 @@ import pytest
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError, LockError, ServeError
 from server import machine
-from server.launch import Options, choose_template, parse_engine_options, prepare
+from server.launch import Options, choose_execution, choose_template, parse_engine_options, prepare
 from server.quantization import check_servable
 
 pytestmark = pytest.mark.usefixtures("same_environment")
@@ -152,6 +152,15 @@ def test_rust_frontend_leaves_no_room_for_the_gate(
     monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
     with pytest.raises(ServeError, match="VLLM_USE_RUST_FRONTEND"):
         prepare(options(tiny_checkpoint))
+
+
+def test_without_a_compiler_the_model_runs_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert choose_execution(short_lived=False, on_cpu=True) == ["--enforce-eager"]
+    monkeypatch.setenv("CXX", sys.executable)  # any program that is there
+    assert choose_execution(short_lived=False, on_cpu=True) == []
+    assert choose_execution(short_lived=True, on_cpu=True) == ["--enforce-eager"]
+    assert choose_execution(short_lived=True, on_cpu=False) == []
 
 
 def test_not_enough_memory_names_the_parts(tiny_checkpoint: Path) -> None:
