@@ -1,7 +1,9 @@
 """vLLM's own engine, app and handlers inside our gate, and our loop around them: start, serve, drain, end."""
 
 import asyncio
+import os
 import signal
+import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +33,8 @@ from server.launch import Launch
 from server.metrics import Metrics, Outcome
 from server.protocol import StampedProtocol
 
-WATCH_INTERVAL_S = 0.2
+WATCH_INTERVAL_S = 0.5
+"""Between two looks at the engine; a wake-up of the event loop costs it about 0.1 ms."""
 DEAD_ENGINE_GRACE_S = 2.0
 """How long probes are still answered, with 503, after the engine has died."""
 KEEP_ALIVE_S = 5
@@ -45,17 +48,15 @@ async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
     Raises: ServeError if the engine cannot start or dies; LockError if it renders another golden prompt.
     """
     metrics = Metrics()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while starting, ends like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end_at_once)
     async with running_engine(launch.arguments, metrics) as engine:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         app = await build_vllm_app(engine, launch.arguments)
         check_golden(launch.checkpoint, await render_golden(launch.checkpoint, app))
         gate = Gate(app, metrics, is_alive=lambda: not engine.errored)
         await warm_up(engine)
         gate.is_warm = True
-        await _serve_until(stop, gate, engine, launch, announce)
+        await _serve_until(stop_signal(gate), gate, engine, launch, announce)
 
 
 @asynccontextmanager
@@ -152,6 +153,28 @@ async def warm_up(engine: EngineClient) -> None:
         pass
 
 
+def end_at_once(number: int, _frame: object) -> None:
+    """Signal handler while starting: nobody waits for an answer yet, and the engine's processes end with us.
+
+    An exception raised here would surface inside a callback of the event loop or of vLLM, and be lost there.
+    """
+    os.write(sys.stderr.fileno(), f"ended by {signal.Signals(number).name} while starting\n".encode())
+    os._exit(128 + number)
+
+
+def stop_signal(gate: Gate) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; from then on the gate refuses new work."""
+    stop = asyncio.Event()
+
+    def stop_now() -> None:
+        gate.drain()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop_now)
+    return stop
+
+
 async def _serve_until(
     stop: asyncio.Event, gate: Gate, engine: EngineClient, launch: Launch, announce: Callable[[str], None]
 ) -> None:
@@ -163,7 +186,7 @@ async def _serve_until(
             await asyncio.sleep(0.01)
         announce(_url(launch))
         while not stop.is_set() and not engine.errored:
-            await _wait(stop, WATCH_INTERVAL_S)
+            await asyncio.sleep(WATCH_INTERVAL_S)
         if engine.errored:
             await asyncio.sleep(DEAD_ENGINE_GRACE_S)
             raise ServeError(
@@ -180,8 +203,7 @@ async def _serve_until(
 
 
 async def _drain(gate: Gate, stop: asyncio.Event, timeout_s: float) -> None:
-    """Refuses new requests and lets the running ones finish; a second signal ends the wait."""
-    gate.drain()
+    """Lets the running requests finish; a second signal ends the wait."""
     stop.clear()
     ends = [asyncio.create_task(gate.finished()), asyncio.create_task(stop.wait())]
     await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -210,10 +232,3 @@ def _url(launch: Launch) -> str:
     host, port = launch.listener.getsockname()[:2]
     scheme = "https" if launch.arguments.ssl_certfile else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return

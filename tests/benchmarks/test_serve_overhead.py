@@ -1,0 +1,56 @@
+import os
+import time
+
+import pytest
+
+from benchmarks.serve_overhead import processes, report, runs
+from benchmarks.serve_overhead.servers import Contender, with_port
+
+
+def contender(name, *command):
+    return Contender(name=name, command=command, environment={}, model="m")
+
+
+def test_order_alternates():
+    pairs = {"overhead": (contender("stock"), contender("malmoi"))}
+    order = [planned.contender.name for planned in runs.plan(pairs, repeats=3)]
+    assert order == ["stock", "malmoi", "malmoi", "stock", "stock", "malmoi"]
+
+
+def test_port_stands_before_the_engine_options():
+    command = ("malmoi-serve", "DIR", "--", "--max-model-len", "8")
+    assert with_port(command, 5) == ["malmoi-serve", "DIR", "--port", "5", "--", "--max-model-len", "8"]
+    assert with_port(("vllm", "serve", "DIR"), 5) == ["vllm", "serve", "DIR", "--port", "5"]
+
+
+def test_repeats_are_compared_one_by_one():
+    assert report.compare([10.0, 20.0], [20.0, 20.0], "ratio") == [2.0, 1.0]
+    assert report.compare([10.0, 20.0], [9.0, 25.0], "difference") == [-1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ([1.04, 1.05, 1.20], "met (2 of 3 repeats)"),
+        ([1.04, 1.06, 1.20], "**missed** (1 of 3 repeats)"),
+    ],
+)
+def test_the_median_decides(ratios, expected):
+    assert report.verdict(ratios, report.WITHIN_5_PERCENT) == expected
+
+
+def test_cpu_time_of_this_process_is_what_the_clock_says():
+    with processes.CpuRecorder(os.getpid()) as recorder:
+        start = time.perf_counter()
+        used = time.process_time()
+        while time.process_time() < used + 0.3:
+            pass
+        end = time.perf_counter()
+    api_s, _ = recorder.spent_s(start, end)
+    assert api_s == pytest.approx(time.process_time() - used, abs=0.06)
+    assert processes.resident_bytes([os.getpid()]) > 1 << 20
+
+
+def test_a_process_that_is_gone_counts_nothing():
+    gone = 2**22 + 1  # beyond the kernel's greatest pid
+    assert processes.cpu_s([gone]) == processes.resident_bytes([gone]) == 0
