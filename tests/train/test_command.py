@@ -1,0 +1,41 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from train.__main__ import main
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "train", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_the_commands_and_loads_no_torch() -> None:
+    code = "import sys, train.__main__; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    result = run("--help")
+    assert result.returncode == 0
+    assert "demo" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("demo",), ("demo", "--out", "x", "--sed", "1"), ("demo", "--out", "x", "--seed", "one")]
+)
+def test_a_bad_option_exits_2(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+def test_a_directory_that_exists_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["malmoi-train", "demo", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert "--overwrite" in output.err

@@ -1,0 +1,1 @@
+"""Room one: grow the vocabulary, train, tune, evaluate. Ends in a checkpoint."""

@@ -1,0 +1,46 @@
+"""The training text of the demo: conversations of taught questions, and plain sentences."""
+
+from collections.abc import Iterator, Mapping
+from random import Random
+from typing import Final
+
+from malmoi.chat import Message
+from train.demo.questions import KINDS, draw_question
+from train.demo.sentences import draw_sentence
+
+WEIGHTS: Final[Mapping[str, float]] = {
+    "addition": 2,
+    "subtraction": 3,
+    "multiplication": 3,
+    "weekday": 4,
+    "particle": 3,
+    "capital": 3,
+    "opposite": 2,
+    "name_memory": 2,
+}
+"""How often a kind is asked, beside 1 for every other: what is harder to learn is taught more."""
+NUM_QUESTIONS: Final = (1, 1, 1, 2, 3, 4)
+"""How many questions a conversation asks, each as likely as it is often here; many share one system prompt."""
+ANSWER_SHARE: Final = 0.4
+"""Of the plain sentences, those that state what a question asks."""
+STATED_KINDS: Final = ("multiplication", "month", "capital", "opposite")
+
+
+def conversations(num: int, seed: int) -> Iterator[tuple[Message, ...]]:
+    """`num` conversations of one or more taught questions, the same for the same seed."""
+    random = Random(f"conversations {seed}")
+    kinds, weights = tuple(KINDS), [WEIGHTS.get(kind, 1) for kind in KINDS]
+    for _ in range(num):
+        chosen = random.choices(kinds, weights, k=random.choice(NUM_QUESTIONS))
+        questions = [draw_question(kind, random, held_out=False) for kind in chosen]
+        yield tuple(message for question in questions for message in question.conversation)
+
+
+def sentences(num: int, seed: int) -> Iterator[str]:
+    """`num` plain sentences, the same for the same seed."""
+    random = Random(f"sentences {seed}")
+    for _ in range(num):
+        if random.random() < ANSWER_SHARE:
+            yield draw_question(random.choice(STATED_KINDS), random, held_out=False).answer
+        else:
+            yield draw_sentence(random)

@@ -1,0 +1,1 @@
+"""Models as data: one recipe a file, and the registry of them."""
