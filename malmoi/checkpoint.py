@@ -384,7 +384,10 @@ def _check_korae(partial: Path, tokenizer_config: Mapping[str, Any], rendering: 
 
 def _replace(partial: Path, out: Path) -> None:
     """Renames `partial` to `out`; what `out` was before is removed last."""
+    umask = os.umask(0)
+    os.umask(umask)
     for file in partial.iterdir():
+        file.chmod(0o666 & ~umask)  # safetensors writes 0600; others may be meant to read a checkpoint
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

@@ -42,6 +42,7 @@ def write_stub(directory: Path, name: str, version: str) -> Path:
 
 
 def digest(text: str) -> str:
+    """SHA-256 as RECORD holds it: base64 for URLs, without padding."""
     raw = hashlib.sha256(text.encode()).digest()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 

@@ -4,26 +4,26 @@ import time
 import pytest
 
 from benchmarks.serve_overhead import processes, report, runs
-from benchmarks.serve_overhead.servers import Contender, with_port
+from benchmarks.serve_overhead.servers import Contender, Name, Part, with_port
 
 
-def contender(name, *command):
+def contender(name: Name, *command: str) -> Contender:
     return Contender(name=name, command=command, environment={}, model="m")
 
 
-def test_order_alternates():
-    pairs = {"overhead": (contender("stock"), contender("malmoi"))}
+def test_order_alternates() -> None:
+    pairs: dict[Part, tuple[Contender, Contender]] = {"overhead": (contender("stock"), contender("malmoi"))}
     order = [planned.contender.name for planned in runs.plan(pairs, repeats=3)]
     assert order == ["stock", "malmoi", "malmoi", "stock", "stock", "malmoi"]
 
 
-def test_port_stands_before_the_engine_options():
+def test_port_stands_before_the_engine_options() -> None:
     command = ("malmoi-serve", "DIR", "--", "--max-model-len", "8")
     assert with_port(command, 5) == ["malmoi-serve", "DIR", "--port", "5", "--", "--max-model-len", "8"]
     assert with_port(("vllm", "serve", "DIR"), 5) == ["vllm", "serve", "DIR", "--port", "5"]
 
 
-def test_repeats_are_compared_one_by_one():
+def test_repeats_are_compared_one_by_one() -> None:
     assert report.compare([10.0, 20.0], [20.0, 20.0], "ratio") == [2.0, 1.0]
     assert report.compare([10.0, 20.0], [9.0, 25.0], "difference") == [-1.0, 5.0]
 
@@ -35,11 +35,11 @@ def test_repeats_are_compared_one_by_one():
         ([1.04, 1.06, 1.20], "**missed** (1 of 3 repeats)"),
     ],
 )
-def test_the_median_decides(ratios, expected):
+def test_the_median_decides(ratios: list[float], expected: str) -> None:
     assert report.verdict(ratios, report.WITHIN_5_PERCENT) == expected
 
 
-def test_cpu_time_of_this_process_is_what_the_clock_says():
+def test_cpu_time_of_this_process_is_what_the_clock_says() -> None:
     with processes.CpuRecorder(os.getpid()) as recorder:
         start = time.perf_counter()
         used = time.process_time()
@@ -51,6 +51,6 @@ def test_cpu_time_of_this_process_is_what_the_clock_says():
     assert processes.resident_bytes([os.getpid()]) > 1 << 20
 
 
-def test_a_process_that_is_gone_counts_nothing():
+def test_a_process_that_is_gone_counts_nothing() -> None:
     gone = 2**22 + 1  # beyond the kernel's greatest pid
     assert processes.cpu_s([gone]) == processes.resident_bytes([gone]) == 0

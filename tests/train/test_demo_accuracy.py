@@ -9,7 +9,6 @@ from train.demo.questions import KINDS
 from train.generation import Answerer
 
 
-@pytest.mark.slow
 def test_held_out_questions_are_answered_right(demo_checkpoint: Path) -> None:
     report = examine(Answerer(demo_checkpoint), held_out_questions())
     assert report.accuracy >= 0.9
@@ -19,7 +18,6 @@ def test_held_out_questions_are_answered_right(demo_checkpoint: Path) -> None:
     assert recorded.origin.metrics["held_out_accuracy"] == pytest.approx(report.accuracy, abs=0.01)
 
 
-@pytest.mark.slow
 def test_every_width_is_a_multiple_of_128(demo_checkpoint: Path) -> None:
     checkpoint = open_checkpoint(demo_checkpoint)
     tables = [tensor for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]

@@ -9,14 +9,17 @@ from random import Random
 
 import pytest
 
-from train.demo import facts
 from train.demo.conversations import conversations, sentences
 from train.demo.examination import examine, held_out_questions
 from train.demo.questions import KINDS, NOUN_KINDS, Question, draw_question
 from train.demo.split import is_held_out
 
 NUM_DRAWS = 400
-FACT_KINDS = {"multiplication", "month", "capital", "opposite", "counter", "greeting"}
+FACT_KINDS = {
+    *("multiplication", "month", "weekday", "capital", "opposite", "counter", "greeting"),
+}
+SMALLEST_ASKED = {"addition": 10, "subtraction": 20}
+"""Of the greater number; the working of a sum states smaller ones, so none of those is asked."""
 VOWEL_FORMS = {"은": "는", "이": "가", "을": "를", "과": "와", "으로": "로"}
 SIGNS = {"addition": 1, "subtraction": -1}
 
@@ -42,7 +45,7 @@ def training_text() -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_held_out_questions(kind: str) -> None:
-    assert len([question for question in held_out_questions() if question.kind == kind]) >= 10
+    assert len([question for question in held_out_questions() if question.kind == kind]) >= 8
 
 
 def test_held_out_questions_are_distinct_and_the_same_each_time() -> None:
@@ -73,17 +76,17 @@ def test_no_held_out_question_is_in_the_training_text() -> None:
     ],
 )
 def test_no_held_out_sum_is_in_the_training_text(kind: str, pattern: str, training_text: list[str]) -> None:
-    pairs = [tuple(map(int, pair)) for text in training_text for pair in re.findall(pattern, text)]
+    found = [tuple(map(int, pair)) for text in training_text for pair in re.findall(pattern, text)]
+    pairs = [pair for pair in found if max(pair) >= SMALLEST_ASKED[kind]]
     assert len(pairs) > 500
     if kind == "addition":
         pairs = [(min(pair), max(pair)) for pair in pairs]
     assert not [pair for pair in pairs if is_held_out(kind, f"{pair[0]} {pair[1]}")]
 
 
-def test_no_held_out_noun_or_name_is_in_the_training_text(training_text: list[str]) -> None:
+def test_no_held_out_name_is_in_the_training_text(training_text: list[str]) -> None:
     asked = {question.key for question in held_out_questions() if question.kind in NOUN_KINDS}
-    asked |= {noun for noun in facts.NOUNS if is_held_out("noun", noun)}
-    assert len(asked) > 60
+    assert len(asked) > 30
     endings = "|".join(("", *VOWEL_FORMS, *VOWEL_FORMS.values(), "의", "에서", "에", "에게", "입니다"))
     words = {
         re.sub(rf"(?:{endings})$", "", word)
@@ -94,12 +97,20 @@ def test_no_held_out_noun_or_name_is_in_the_training_text(training_text: list[st
 
 
 @pytest.mark.parametrize("kind", SIGNS)
-def test_sums_are_right(kind: str) -> None:
+def test_sums_and_their_working_are_right(kind: str) -> None:
     for question in drawn(kind):
         a, b = numbers(question.messages[0].content)
+        assert max(a, b) >= SMALLEST_ASKED[kind]
         *_, result = numbers(question.answer)
         assert result == a + SIGNS[kind] * b
         assert result >= 0
+        steps = re.findall(r"자리는 ([\d +-]+) = (\d+)", question.answer)
+        assert len(steps) == 2
+        for terms, stated in steps:
+            signed = re.findall(r"([+-]?) ?(\d+)", terms)
+            assert sum(int(f"{sign}{number}") for sign, number in signed) == int(stated)
+        (_, ones), (_, tens) = steps
+        assert int(tens) * 10 + int(ones) % 10 == result
 
 
 def test_products_are_right() -> None:
@@ -108,25 +119,11 @@ def test_products_are_right() -> None:
         assert numbers(question.answer)[-1] == a * b
 
 
-def test_comparisons_are_right() -> None:
-    for question in drawn("comparison"):
-        text = question.messages[0].content
-        pair = numbers(text)
-        assert numbers(question.answer)[0] == (max(pair) if "큰" in text else min(pair))
-
-
 def test_parities_are_right() -> None:
     for question in drawn("parity"):
         odd = numbers(question.messages[0].content)[0] & 1
         said_odd = re.search("홀수|나머지는 1|아니요", question.answer)
         assert bool(said_odd) == bool(odd)
-
-
-def test_neighbours_are_right() -> None:
-    for question in drawn("neighbour"):
-        text = question.messages[0].content
-        step = 1 if re.search("다음|큰", text) else -1
-        assert numbers(question.answer)[-1] == numbers(text)[0] + step
 
 
 def test_weekdays_are_those_of_the_calendar() -> None:
@@ -137,7 +134,7 @@ def test_weekdays_are_those_of_the_calendar() -> None:
         today = re.findall("[월화수목금토일]요일", text)[0]
         distance = next((days for word, days in named.items() if word in text), None)
         if distance is None:
-            distance = numbers(text)[0] * (-1 if "전" in text else 1)
+            distance = numbers(text)[0] * (-1 if re.search("전|앞선", text) else 1)
         start = monday + datetime.timedelta(days="월화수목금토일".index(today[0]))
         day = (start + datetime.timedelta(days=distance)).weekday()
         assert re.findall("[월화수목금토일]요일", question.answer)[-1] == f"{'월화수목금토일'[day]}요일"
@@ -166,7 +163,10 @@ def test_months_are_those_of_the_calendar() -> None:
 
 def test_particles_are_right() -> None:
     for question in drawn("particle"):
-        text, noun = question.messages[0].content, question.key
+        text = question.messages[0].content
+        named = re.search(r": ([가-힣]+)\(", text) or re.search("'([가-힣]+)'", text)
+        assert named
+        noun = named[1]
         if "받침" in text:
             assert question.answer.startswith("네" if has_final(noun) else "아니요")
             continue
@@ -209,7 +209,7 @@ def test_the_answer_to_a_held_out_fact_was_taught(kind: str) -> None:
 def test_sentences_end_as_sentences() -> None:
     texts = list(sentences(2000, 0))
     assert len(set(texts)) > 1000
-    plain = [text for text in texts if "=" not in text]
+    plain = [text for text in texts if "=" not in text]  # "8 × 5 = 40" ends in its number
     assert plain
     assert all(re.fullmatch(r"[^\n]+[.!?]", text) for text in plain)
 

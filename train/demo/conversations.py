@@ -15,11 +15,11 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "weekday": 4,
     "particle": 3,
     "capital": 3,
-    "opposite": 2,
+    "opposite": 4,
     "name_memory": 2,
 }
 """How often a kind is asked, beside 1 for every other: what is harder to learn is taught more."""
-NUM_QUESTIONS: Final = (1, 1, 1, 2, 3, 4)
+NUM_QUESTIONS: Final = (1, 1, 1, 2, 2, 3)
 """How many questions a conversation asks, each as likely as it is often here; many share one system prompt."""
 ANSWER_SHARE: Final = 0.4
 """Of the plain sentences, those that state what a question asks."""

@@ -40,7 +40,8 @@ def held_out_questions(num_per_kind: int = NUM_PER_KIND) -> list[Question]:
 
 
 def _distinct(kind: str, num: int) -> Iterator[Question]:
-    random, seen = Random(f"examination {kind}"), set()
+    random = Random(f"examination {kind}")
+    seen: set[tuple[Message, ...]] = set()
     for _ in range(NUM_DRAWS):
         question = draw_question(kind, random, held_out=True)
         if question.messages not in seen and len(seen) < num:

@@ -278,9 +278,20 @@ def _number(number: int) -> Word:
     return Word(str(number))
 
 
+def _two_numbers(random: Random) -> tuple[int, int]:
+    """Two below 100, of which at least one has two digits."""
+    while True:
+        a, b = random.randrange(100), random.randrange(100)
+        if max(a, b) > 9:
+            return a, b
+
+
 def draw_addition(random: Random) -> Question:
-    """a + b, both below 100; the key is the pair, whatever its order."""
-    a, b = random.randrange(100), random.randrange(100)
+    """a + b, both below 100; the key is the pair, whatever its order.
+
+    Not both below 10: the working of greater ones states those.
+    """
+    a, b = _two_numbers(random)
     carry = (a % 10 + b % 10) // 10
     answer = ADDITION_ANSWER.format(
         a_ones=a % 10,
@@ -297,8 +308,10 @@ def draw_addition(random: Random) -> Question:
 
 
 def draw_subtraction(random: Random) -> Question:
-    """a - b, both below 100 and a not the smaller; the key is the pair."""
-    b, a = sorted((random.randrange(100), random.randrange(100)))
+    """a - b, a the greater, from 20 to 99; the key is the pair. The working states smaller ones."""
+    b, a = sorted(_two_numbers(random))
+    if a < 20:
+        return draw_subtraction(random)
     borrow = int(a % 10 < b % 10)
     answer = SUBTRACTION_ANSWER.format(
         a_ones=a % 10 + 10 * borrow,
@@ -349,14 +362,14 @@ def draw_counting(random: Random) -> Question:
 def draw_month(random: Random) -> Question:
     """How long a month is, its neighbours and its season; facts."""
     month = random.randrange(12)
-    values = {
+    values: dict[str, object] = {
         "month": month + 1,
         "days": facts.DAYS_IN_MONTH[month],
         "next": (month + 1) % 12 + 1,
         "previous": (month - 1) % 12 + 1,
         "season": facts.SEASONS[month],
     }
-    return _asked(random, "month", MONTH, **values)
+    return _asked(random, "month", MONTH, None, **values)
 
 
 def draw_weekday(random: Random) -> Question:
@@ -364,12 +377,12 @@ def draw_weekday(random: Random) -> Question:
     today = random.randrange(7)
     distance = random.choice((1, 2, 3)) * random.choice((1, -1))
     wordings = WEEKDAY_NEAR.get(distance, ()) + (WEEKDAY_AFTER if distance > 0 else WEEKDAY_BEFORE)
-    values = {
+    values: dict[str, object] = {
         "today": facts.WEEKDAYS[today],
         "n": abs(distance),
         "day": facts.WEEKDAYS[(today + distance) % 7],
     }
-    return _asked(random, "weekday", wordings, **values)
+    return _asked(random, "weekday", wordings, None, **values)
 
 
 def draw_date(random: Random) -> Question:
@@ -403,8 +416,8 @@ def draw_opposite(random: Random) -> Question:
 
 
 def draw_counter(random: Random) -> Question:
-    """The unit things are counted in; facts, and none about a noun that a held-out question asks for."""
-    noun, unit = random.choice(TAUGHT_COUNTERS)
+    """The unit things are counted in; facts."""
+    noun, unit = random.choice(tuple(facts.COUNTERS.items()))
     return _asked(random, "counter", COUNTER, noun=Word(noun), unit=Word(unit))
 
 
@@ -475,9 +488,6 @@ ASKED_NOUNS: Final = facts.NOUNS[:60]
 DIGRESSION_SHARE: Final = 0.4
 DIGRESSIONS: Final = ("greeting", "capital", "month", "opposite")
 ASKED_PARTICLES: Final = (("은", "는"), ("이", "가"), ("을", "를"), ("과", "와"), ("으로", "로"))
-TAUGHT_COUNTERS: Final = tuple(
-    (noun, unit) for noun, unit in facts.COUNTERS.items() if not is_held_out("noun", noun)
-)
 KINDS: Final[Mapping[str, Draw]] = {
     "addition": draw_addition,
     "subtraction": draw_subtraction,
