@@ -9,14 +9,15 @@ from train.demo.questions import KINDS, draw_question
 from train.demo.sentences import draw_sentence
 
 WEIGHTS: Final[Mapping[str, float]] = {
-    "addition": 2,
-    "subtraction": 3,
-    "multiplication": 3,
+    "addition": 4,
+    "subtraction": 5,
+    "multiplication": 2,
+    "parity": 1.5,
     "weekday": 4,
+    "date": 1.5,
     "particle": 3,
-    "capital": 3,
-    "opposite": 4,
-    "name_memory": 2,
+    "capital": 2.5,
+    "opposite": 2,
 }
 """How often a kind is asked, beside 1 for every other: what is harder to learn is taught more."""
 NUM_QUESTIONS: Final = (1, 1, 1, 2, 2, 3)

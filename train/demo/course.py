@@ -13,8 +13,8 @@ from train.recipe import Recipe
 from train.recipes.demo import DEMO
 from train.training import train_chat_model
 
-NUM_CONVERSATIONS: Final = 26_000
-NUM_SENTENCES: Final = 3_000
+NUM_CONVERSATIONS: Final = 23_000
+NUM_SENTENCES: Final = 2_000
 REQUIRED_ACCURACY: Final = 0.9
 OVERALL: Final = "held_out_accuracy"
 
