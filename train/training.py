@@ -160,7 +160,8 @@ def _untrained_model(sizes: Architecture, tokenizer: PreTrainedTokenizerBase) ->
             layer.mlp.down_proj.weight.zero_()
         model.lm_head.weight.zero_()
     model.generation_config = GenerationConfig(
-        do_sample=False,
+        do_sample=True,
+        top_k=1,  # greedy, in the one way that both transformers and vLLM read from this file
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
