@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -26,8 +28,17 @@ def export_bnb(checkpoint: Path, out: Path) -> Path:
 
 
 def export_gptq(checkpoint: Path, out: Path) -> Path:
-    """GPTQ as vLLM serves it: 4 bits, symmetric, no activation order; by GPTQModel."""
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its pool fails on two cores otherwise
+    """GPTQ as vLLM serves it: 4 bits, symmetric, no activation order; by GPTQModel.
+
+    In a process of its own: GPTQModel leaves temporary directories and threads behind.
+    """
+    command = [sys.executable, "-m", __name__, str(checkpoint), str(out)]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"GPTQMODEL_CPU_WORKERS": "2"})
+    return _with_tokenizer(checkpoint, out)
+
+
+def quantize_gptq(checkpoint: Path, out: Path) -> None:
+    """What the process of `export_gptq` does; GPTQMODEL_CPU_WORKERS=2, or its pool fails on two cores."""
     from gptqmodel import GPTQModel, QuantizeConfig
 
     config = QuantizeConfig(
@@ -36,7 +47,6 @@ def export_gptq(checkpoint: Path, out: Path) -> Path:
     model = GPTQModel.load(str(checkpoint), config)
     model.quantize(_calibration(checkpoint), batch_size=4)
     model.save(str(out))
-    return _with_tokenizer(checkpoint, out)
 
 
 def _calibration(checkpoint: Path) -> list[dict[str, list[int]]]:
@@ -54,3 +64,7 @@ def _with_tokenizer(checkpoint: Path, out: Path) -> Path:
     for name in TOKENIZER_FILES:
         shutil.copy(checkpoint / name, out)
     return out
+
+
+if __name__ == "__main__":
+    quantize_gptq(Path(sys.argv[1]), Path(sys.argv[2]))
