@@ -18,7 +18,8 @@ import tyro
 
 from malmoi.chat import Message
 from malmoi.errors import reported_in_one_line
-from train.recipe import Architecture, Recipe, Schedule, Vocabulary
+from train.recipe import Architecture, Recipe, Vocabulary
+from train.recipes.demo import DEMO
 
 MAX_CHARACTERS = 300
 """Longer rows are left out: an example must fit into a row of tokens."""
@@ -27,18 +28,7 @@ RECIPE = Recipe(
     source="docs/real_text.md",
     architecture=Architecture(hidden_size=384, intermediate_size=1152, num_layers=6, num_heads=6),
     vocabulary=Vocabulary(size=8192),
-    schedule=Schedule(
-        epochs=3,
-        row_tokens=512,
-        rows_per_step=8,
-        matrix_learning_rate=6e-3,
-        learning_rate=3e-3,
-        warmup_share=0.05,
-        weight_decay=0.1,
-        adam_beta2=0.95,
-        max_grad_norm=1.0,
-        num_threads=2,
-    ),
+    schedule=replace(DEMO.schedule, row_tokens=512, rows_per_step=8),
 )
 
 
