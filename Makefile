@@ -16,6 +16,7 @@ test: $(VENV)/.installed-test
 
 # The gates, cheapest first; all of them run in the same environment as `make test`.
 check:
+	@mkdir -p build
 	$(bin)/ruff format --check --quiet .
 	$(bin)/ruff check --quiet .
 	$(bin)/lint-imports --no-logo >build/lint-imports.log || { cat build/lint-imports.log; exit 1; }

@@ -16,6 +16,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: those that need the trained demo or a real server come last."""
+    items.sort(
+        key=lambda item: "end_to_end" in item.nodeid or "demo_checkpoint" in getattr(item, "fixturenames", ())
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A KoRAE chat checkpoint with random weights; tests must not change it."""
