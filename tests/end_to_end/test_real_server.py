@@ -1,12 +1,15 @@
 """malmoi-serve as people start it: vLLM's CPU engine in its own processes, the demo, the openai client."""
 
 import asyncio
+import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,14 +177,42 @@ def test_sigterm_drains_and_exits_0(demo_checkpoint: Path, tmp_path: Path) -> No
         processes = server.processes()
         stream = ask(client, QUESTION, stream=True, temperature=0, **ENDLESS)
         next(iter(stream))
-        server.process.send_signal(signal.SIGTERM)
-        refused = _first_refusal(server)
-        chunks = list(stream)
+        with half_sent_request(server) as finish:
+            server.process.send_signal(signal.SIGTERM)
+            refused = _first_refusal(server)
+            assert httpx.get(f"{server.url}/ready").status_code == 503
+            assert httpx.get(f"{server.url}/health").status_code == 200
+            chunks = list(stream)
+            assert server.process.poll() is None, "a request that was let in is still on its way"
+            answer = finish()
         assert chunks[-1].choices[0].finish_reason == "length", "the running request was finished"
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert "서울".encode() in answer
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
         assert server.wait() == 0
         assert wait_until_gone(processes, 10) == []
+
+
+@contextmanager
+def half_sent_request(server: RunningServer) -> Iterator[Callable[[], bytes]]:
+    """A chat request of which the server has all but the last byte; calling what it yields sends that."""
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps(
+        {"model": "demo", "messages": [{"role": "user", "content": QUESTION}]}, ensure_ascii=False
+    )
+    raw = body.encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(raw)}\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(raw[:-1])
+        httpx.get(f"{server.url}/health")  # answered after it: the event loop has let the other one in
+
+        def finish() -> bytes:
+            connection.sendall(raw[-1:])
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+        yield finish
 
 
 def _first_refusal(server: RunningServer) -> httpx.Response:
@@ -190,8 +221,6 @@ def _first_refusal(server: RunningServer) -> httpx.Response:
     while time.monotonic() < deadline:
         response = httpx.post(f"{server.url}/v1/chat/completions", json=request)
         if response.status_code != 200:
-            assert httpx.get(f"{server.url}/ready").status_code == 503
-            assert httpx.get(f"{server.url}/health").status_code == 200
             return response
     raise AssertionError("never refused")
 
