@@ -27,6 +27,7 @@ def measure(
     part: Literal["overhead", "out-of-the-box", "all"] = "all",
     repeats: int = 5,
     out: Path = WORK / "serve_overhead",
+    stock_memory_share: float | None = None,
 ) -> None:
     """Measure malmoi-serve against the stock vLLM server.
 
@@ -34,12 +35,15 @@ def measure(
         part: overhead: same engine flags on both; out-of-the-box: each server's defaults.
         repeats: fresh starts of each server, in alternating order.
         out: directory for RESULTS.md and results.json; logs and the load generator's files go to raw/ below it.
+        stock_memory_share: out of the box, the share of memory for the stock server to take, where it refuses
+            to start with its own default of 0.92. RESULTS.md shows the command.
     """
     machine, command = this_machine(), shlex.join(["python", "-m", "benchmarks.serve_overhead", *sys.argv[1:]])
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
     raw, cache = _emptied(out.absolute() / "raw"), _emptied(WORK.absolute() / "cache")
     parts: tuple[Part, ...] = ("overhead", "out-of-the-box") if part == "all" else (part,)
-    pairs = {part: contenders(part, checkpoint, cache / part) for part in parts}
+    share = () if stock_memory_share is None else ("--gpu-memory-utilization", str(stock_memory_share))
+    pairs = {part: contenders(part, checkpoint, cache / part, share) for part in parts}
     done: list[runs.Run] = []
     for planned in _with_progress(list(runs.plan(pairs, repeats))):
         done.append(runs.measure(planned, checkpoint.path, raw))

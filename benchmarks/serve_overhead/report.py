@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from pathlib import Path
 from typing import Literal
 
 from benchmarks.serve_overhead.load import INPUT_TOKENS, NUM_REQUESTS, OUTPUT_TOKENS, Load
@@ -146,7 +147,8 @@ def render(
     for part, pair in pairs.items():
         of_part = [run for run in runs if run.part == part]
         parts += [f"## {TITLES[part]}", _table(of_part, METRICS[part]), _starts(of_part), _commands(pair)]
-    return "\n\n".join([*parts, NOTES]) + "\n"
+    text = "\n\n".join([*parts, NOTES]) + "\n"
+    return text.replace(f"{Path.cwd()}/", "")  # as typed from the repository's root
 
 
 def _heading(machine: Machine, command: str, parameters: int) -> str:

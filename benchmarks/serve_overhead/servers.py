@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,9 +58,14 @@ class Running:
     """Seconds from starting the process to the first 200 of its readiness route."""
 
 
-def contenders(part: Part, checkpoint: Checkpoint, cache: Path) -> tuple[Contender, Contender]:
+def contenders(
+    part: Part, checkpoint: Checkpoint, cache: Path, stock_options: tuple[str, ...] = ()
+) -> tuple[Contender, Contender]:
     """Stock and ours, as `part` compares them; `cache` is where each keeps what it compiles."""
-    return same_engine(checkpoint, cache) if part == "overhead" else as_they_come(checkpoint, cache)
+    if part == "overhead":
+        return same_engine(checkpoint, cache)
+    stock, ours = as_they_come(checkpoint, cache)
+    return replace(stock, command=(*stock.command, *stock_options)), ours
 
 
 def same_engine(checkpoint: Checkpoint, cache: Path) -> tuple[Contender, Contender]:
