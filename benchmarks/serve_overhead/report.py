@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from benchmarks.serve_overhead.load import INPUT_TOKENS, NUM_REQUESTS, OUTPUT_TOKENS, Load
