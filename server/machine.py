@@ -33,11 +33,6 @@ class Setting:
     why: str
 
 
-def has_gpu() -> bool:
-    """True where an NVIDIA driver answers; asked without importing torch."""
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
-
-
 def why_eager(*, short_lived: bool) -> str | None:
     """The reason to run the model as it is written; None where it is worth compiling."""
     if short_lived:
