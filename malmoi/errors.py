@@ -4,6 +4,7 @@
     ├── CheckpointError      a checkpoint directory breaks the contract of malmoi.checkpoint
     │   └── LockError        tokenizer, template, eos or golden prompt are not the ones trained with
     ├── ChatError            a conversation the chat format cannot render
+    ├── CorpusError          text that cannot be read
     ├── OutputError          a result that cannot be written where it was asked for
     ├── RecipeError          a recipe, or an option of a command, that cannot be run
     └── ServeError           a server that cannot start, or that stopped on its own
@@ -12,8 +13,9 @@ A message is one line: where, what was expected, what was found, and the next st
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -28,6 +30,11 @@ class MalmoiError(Exception):
         self.found = found
         self.next_step = next_step
         super().__init__(where, expected, found, next_step)
+
+    def __reduce__(self) -> tuple[Callable[[], "MalmoiError"], tuple[()]]:
+        """How it travels from a worker process; an exception's own way knows of no keywords."""
+        what = {"expected": self.expected, "found": self.found, "next_step": self.next_step}
+        return partial(type(self), self.where, **what), ()
 
     def __str__(self) -> str:
         text = f"{self.where}: expected {self.expected}, found {self.found}; {self.next_step}"
@@ -44,6 +51,10 @@ class LockError(CheckpointError):
 
 class ChatError(MalmoiError):
     """A conversation that the chat format cannot render."""
+
+
+class CorpusError(MalmoiError):
+    """A corpus, or a line of it, that cannot be read."""
 
 
 class OutputError(MalmoiError):

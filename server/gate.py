@@ -178,6 +178,6 @@ def _is_event_stream(start: Message) -> bool:
 def _outcome(status: int, complete: bool, measurement: Measurement) -> Outcome:
     if not complete:
         return "disconnected"
-    if status >= 500 or measurement.reader.has_error:
+    if status >= 500 or measurement.failed_inside():
         return "failed"
     return "invalid" if status >= 400 else "ok"

@@ -29,7 +29,7 @@ from train.tokenizer import train_tokenizer
 Conversation = Sequence[Message]
 Examine = Callable[[Path], Mapping[str, float]]
 """Measures a saved model; raises if it is not to be kept."""
-LIBRARIES: Final = ("torch", "transformers", "tokenizers", "accelerate")
+LIBRARIES: Final = ("torch", "transformers", "tokenizers")
 
 
 def train_chat_model(

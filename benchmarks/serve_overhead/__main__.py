@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,6 @@ from benchmarks.serve_overhead.servers import Part, contenders
 from malmoi.errors import reported_in_one_line
 
 WORK = Path("build/benchmarks")
-FIRST_ESTIMATE_S = 120.0
-"""What a run takes, until one has been timed."""
 
 
 def measure(
@@ -33,7 +31,7 @@ def measure(
 
     Args:
         part: overhead: same engine flags on both; out-of-the-box: each server's defaults.
-        repeats: fresh starts of each server, in alternating order.
+        repeats: runs of each server, in alternating order; out of the box each is a fresh start.
         out: directory for RESULTS.md and results.json; logs and the load generator's files go to raw/ below it.
         stock_memory_share: out of the box, the share of memory for the stock server to take, where it refuses
             to start with its own default of 0.92. RESULTS.md shows the command.
@@ -45,25 +43,25 @@ def measure(
     share = () if stock_memory_share is None else ("--gpu-memory-utilization", str(stock_memory_share))
     pairs = {part: contenders(part, checkpoint, cache / part, share) for part in parts}
     done: list[runs.Run] = []
-    for planned in _with_progress(list(runs.plan(pairs, repeats))):
-        done.append(runs.measure(planned, checkpoint.path, raw))
-        _write_json(
-            out, {"command": command, "machine": asdict(machine), "runs": [asdict(run) for run in done]}
-        )
+    for part, pair in pairs.items():
+        for run in _with_progress(part, runs.measure(part, pair, repeats, checkpoint.path, raw), 2 * repeats):
+            done.append(run)
+            _write_json(
+                out, {"command": command, "machine": asdict(machine), "runs": [asdict(run) for run in done]}
+            )
     text = report.render(done, pairs, machine, command, model.num_parameters(checkpoint))
     (out / "RESULTS.md").write_text(text, encoding="utf-8")
     print(out / "RESULTS.md")
 
 
-def _with_progress(plan: Sequence[runs.Planned]) -> Iterator[runs.Planned]:
-    """The runs, each said on stderr with how long the rest will take."""
-    started_at, per_run_s = time.monotonic(), FIRST_ESTIMATE_S
-    for number, planned in enumerate(plan):
-        left_min = per_run_s * (len(plan) - number) / 60
-        where = f"{planned.part}, repeat {planned.repeat + 1}, {planned.contender.name}"
-        print(f"[{number + 1}/{len(plan)}] {where}; about {left_min:.0f} min left", file=sys.stderr, flush=True)
-        yield planned
-        per_run_s = (time.monotonic() - started_at) / (number + 1)
+def _with_progress(part: Part, measured: Iterator[runs.Run], total: int) -> Iterator[runs.Run]:
+    """The runs, each said on stderr when it is done, with how long the rest will take."""
+    started_at = time.monotonic()
+    for number, run in enumerate(measured, 1):
+        left_min = (time.monotonic() - started_at) / number * (total - number) / 60
+        where = f"{part}, repeat {run.repeat + 1}, {run.name}"
+        print(f"[{number}/{total}] {where}; about {left_min:.0f} min left", file=sys.stderr, flush=True)
+        yield run
 
 
 def _emptied(directory: Path) -> Path:

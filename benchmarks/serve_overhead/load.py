@@ -11,8 +11,6 @@ from benchmarks.serve_overhead.servers import BIN, Contender, Running, callers_e
 from malmoi.errors import ServeError
 
 INPUT_TOKENS, OUTPUT_TOKENS = 128, 64
-NUM_REQUESTS = {1: 32, 4: 64, 16: 192}
-"""Requests of a measured load, by streams."""
 MIN_WARM_UPS = 4
 TIMEOUT_S = 300.0
 
@@ -32,12 +30,14 @@ class Load:
     engine_cpu_s: float
 
 
-def apply(server: Running, contender: Contender, tokenizer: Path, streams: int, out: Path) -> Load:
+def apply(
+    server: Running, contender: Contender, tokenizer: Path, streams: int, num_requests: int, out: Path
+) -> Load:
     """Loads the server with chats of fixed length, `streams` at a time; the tool's own JSON goes to `out`.
 
     Raises: ServeError if a request failed, or an answer was not of the length asked for.
     """
-    command = _command(server.url, contender.model, tokenizer, streams, out)
+    command = _command(server.url, contender.model, tokenizer, streams, num_requests, out)
     with CpuRecorder(server.pid) as recorder, out.with_suffix(".log").open("wb") as log:
         subprocess.run(
             command,
@@ -48,11 +48,11 @@ def apply(server: Running, contender: Contender, tokenizer: Path, streams: int, 
             check=True,
         )
     result = json.loads(out.read_text(encoding="utf-8"))
-    _check(result, streams, out)
+    _check(result, num_requests, out)
     return _read(result, streams, recorder)
 
 
-def _command(url: str, model: str, tokenizer: Path, streams: int, out: Path) -> list[str]:
+def _command(url: str, model: str, tokenizer: Path, streams: int, num_requests: int, out: Path) -> list[str]:
     options: dict[str, object] = {
         "backend": "openai-chat",
         "base-url": url,
@@ -62,7 +62,7 @@ def _command(url: str, model: str, tokenizer: Path, streams: int, out: Path) -> 
         "dataset-name": "random",
         "random-input-len": INPUT_TOKENS,
         "random-output-len": OUTPUT_TOKENS,
-        "num-prompts": NUM_REQUESTS[streams],
+        "num-prompts": num_requests,
         "num-warmups": max(streams, MIN_WARM_UPS),
         "max-concurrency": streams,
         "seed": streams,  # other prompts for each load: none is answered from the last one's prefix cache
@@ -76,8 +76,7 @@ def _command(url: str, model: str, tokenizer: Path, streams: int, out: Path) -> 
     return [str(BIN / "vllm"), "bench", "serve", *pairs, *flags]
 
 
-def _check(result: dict[str, Any], streams: int, out: Path) -> None:
-    expected = NUM_REQUESTS[streams]
+def _check(result: dict[str, Any], expected: int, out: Path) -> None:
     lengths = set(result["output_lens"])
     if result["completed"] != expected or lengths != {OUTPUT_TOKENS}:
         raise ServeError(

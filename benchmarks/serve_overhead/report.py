@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from benchmarks.serve_overhead.load import INPUT_TOKENS, NUM_REQUESTS, OUTPUT_TOKENS, Load
+from benchmarks.serve_overhead.load import INPUT_TOKENS, OUTPUT_TOKENS, Load
 from benchmarks.serve_overhead.machine import Machine
-from benchmarks.serve_overhead.runs import Run
+from benchmarks.serve_overhead.runs import NUM_REQUESTS, Run
 from benchmarks.serve_overhead.servers import SHELL_PREFIXES, Contender, Name, Part
 
 GIB = 1 << 30
@@ -146,13 +146,18 @@ def render(
     parts = [_heading(machine, command, parameters)]
     for part, pair in pairs.items():
         of_part = [run for run in runs if run.part == part]
-        parts += [f"## {TITLES[part]}", _table(of_part, METRICS[part]), _starts(of_part), _commands(pair)]
+        parts += [
+            f"## {TITLES[part]}",
+            _loads(part),
+            _table(of_part, METRICS[part]),
+            _starts(of_part),
+            _commands(pair),
+        ]
     text = "\n\n".join([*parts, NOTES]) + "\n"
     return text.replace(f"{Path.cwd()}/", "")  # as typed from the repository's root
 
 
 def _heading(machine: Machine, command: str, parameters: int) -> str:
-    loads = ", ".join(f"{count} requests at {_streams(streams)}" for streams, count in NUM_REQUESTS.items())
     busy = float(machine.load_average.split()[0]) >= BUSY
     lines = [
         "# malmoi-serve against the stock vLLM server",
@@ -162,11 +167,18 @@ def _heading(machine: Machine, command: str, parameters: int) -> str:
         + (" **The machine was busy with something else: repeat this on a quiet one.**" if busy else ""),
         f"A Llama of {parameters / 1e6:.1f} million random bf16 parameters with the KoRAE format; chats of "
         f"{INPUT_TOKENS} random tokens in and exactly {OUTPUT_TOKENS} out (ignore_eos, temperature 1), "
-        f"streamed; {loads}. "
+        "streamed. "
         "Medians over repeats (least - greatest); ratios are malmoi / stock and differences malmoi - stock, "
         "each within one repeat.",
     ]
     return "\n\n".join(lines)
+
+
+def _loads(part: Part) -> str:
+    counts = ", ".join(
+        f"{count} requests at {_streams(streams)}" for streams, count in NUM_REQUESTS[part].items()
+    )
+    return f"Each run: {counts}."
 
 
 def _table(runs: Sequence[Run], metrics: Sequence[Metric]) -> str:
@@ -232,7 +244,8 @@ def _commands(pair: tuple[Contender, Contender]) -> str:
 NOTES = f"""## How to read it
 
 - The load generator is `vllm bench serve`; it shares the cores with the server, the same for both.
-- Each repeat is a fresh start; the order alternates (stock, malmoi, malmoi, stock, ...). One server at a time.
+- The order alternates (stock, malmoi, malmoi, stock, ...), and one server at a time is loaded. For the overhead both
+  are started once, and one is idle while the other is loaded; out of the box each run is a fresh start, alone.
 - Ready: `/health` of stock, `/ready` of malmoi, which has then already decoded its first tokens.
 - CPU is user and system time from /proc between the first measured request and the end of the last answer.
   The engine's threads spin while they wait for each other, so its CPU follows the wall clock; what a server

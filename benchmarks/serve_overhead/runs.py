@@ -1,20 +1,26 @@
-"""One run: a fresh start of one server and the loads on it; and in which order the runs come."""
+"""Runs: the loads on a server, how often it is started for them, and in which order they come."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serve_overhead import load, processes, servers
 from benchmarks.serve_overhead.load import Load
-from benchmarks.serve_overhead.servers import Contender, Name, Part
+from benchmarks.serve_overhead.servers import Contender, Name, Part, Running
 
-STREAMS: dict[Part, tuple[int, ...]] = {"overhead": (1, 16), "out-of-the-box": (1, 4, 16)}
+NUM_REQUESTS: dict[Part, dict[int, int]] = {
+    "overhead": {1: 48, 16: 384},
+    "out-of-the-box": {1: 32, 4: 64, 16: 192},
+}
+"""Requests of each measured load, by streams."""
+Pair = tuple[Contender, Contender]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What one fresh start of one server measured."""
+    """What the loads on one server measured, in one repeat."""
 
     part: Part
     repeat: int
@@ -31,43 +37,53 @@ class Run:
         return next(load for load in self.loads if load.streams == streams)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """A run to come."""
+def measure(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Run]:
+    """Every run of a part, as `in_order` has them. Logs go to `raw`.
 
-    part: Part
-    repeat: int
-    contender: Contender
+    Out of the box each run is a fresh start, one server at a time. For the overhead both are started once and
+    stay; one is idle while the other is loaded, so that the two loads of a repeat lie seconds apart and not
+    minutes, in which what else the machine does changes by more than what is to be measured.
 
-
-def plan(pairs: Mapping[Part, tuple[Contender, Contender]], repeats: int) -> Iterator[Planned]:
-    """Every run, part by part, in the order stock, malmoi, malmoi, stock, stock, ..."""
-    for part, pair in pairs.items():
-        for repeat in range(repeats):
-            for contender in pair if repeat % 2 == 0 else reversed(pair):
-                yield Planned(part=part, repeat=repeat, contender=contender)
-
-
-def measure(planned: Planned, tokenizer: Path, raw: Path) -> Run:
-    """Starts the server, loads it with each number of streams in turn, and ends it. Logs go to `raw`.
-
-    Raises: ServeError if the server does not start, or a request fails.
+    Raises: ServeError if a server does not start, or a request fails.
     """
-    part, contender = planned.part, planned.contender
-    name = f"{part}-{planned.repeat}-{contender.name}"
+    with ExitStack() as stack:
+        if part == "overhead":
+            started = {
+                contender.name: stack.enter_context(
+                    servers.running(contender, raw / f"{part}-{contender.name}.log")
+                )
+                for contender in pair
+            }
+        for repeat, contender in in_order(pair, repeats):
+            name = f"{part}-{repeat}-{contender.name}"
+            if part == "overhead":
+                yield _load(part, repeat, contender, started[contender.name], tokenizer, raw / name)
+            else:
+                with servers.running(contender, raw / f"{name}.log") as server:
+                    yield _load(part, repeat, contender, server, tokenizer, raw / name)
+
+
+def in_order(pair: Pair, repeats: int) -> Iterator[tuple[int, Contender]]:
+    """Every repeat's two contenders, the one that was last coming first in the next."""
+    for repeat in range(repeats):
+        for contender in pair if repeat % 2 == 0 else reversed(pair):
+            yield repeat, contender
+
+
+def _load(part: Part, repeat: int, contender: Contender, server: Running, tokenizer: Path, raw: Path) -> Run:
     load_average = os.getloadavg()[0]
-    with servers.running(contender, raw / f"{name}.log") as server:
-        loads = tuple(
-            load.apply(server, contender, tokenizer, streams, raw / f"{name}-{streams}.json")
-            for streams in STREAMS[part]
+    loads = tuple(
+        load.apply(
+            server, contender, tokenizer, streams, num_requests, raw.with_name(f"{raw.name}-{streams}.json")
         )
-        resident_bytes = processes.resident_bytes(processes.tree(server.pid))
+        for streams, num_requests in NUM_REQUESTS[part].items()
+    )
     return Run(
         part=part,
-        repeat=planned.repeat,
+        repeat=repeat,
         name=contender.name,
         ready_s=server.ready_s,
-        resident_bytes=resident_bytes,
+        resident_bytes=processes.resident_bytes(processes.tree(server.pid)),
         loads=loads,
         load_average=load_average,
     )

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from benchmarks.serve_overhead import processes, report, runs
-from benchmarks.serve_overhead.servers import Contender, Name, Part, with_port
+from benchmarks.serve_overhead.servers import Contender, Name, with_port
 
 
 def contender(name: Name, *command: str) -> Contender:
@@ -12,9 +12,10 @@ def contender(name: Name, *command: str) -> Contender:
 
 
 def test_order_alternates() -> None:
-    pairs: dict[Part, tuple[Contender, Contender]] = {"overhead": (contender("stock"), contender("malmoi"))}
-    order = [planned.contender.name for planned in runs.plan(pairs, repeats=3)]
-    assert order == ["stock", "malmoi", "malmoi", "stock", "stock", "malmoi"]
+    pair = (contender("stock"), contender("malmoi"))
+    order = [(repeat, server.name) for repeat, server in runs.in_order(pair, repeats=3)]
+    names = ["stock", "malmoi", "malmoi", "stock", "stock", "malmoi"]
+    assert order == list(zip([0, 0, 1, 1, 2, 2], names, strict=True))
 
 
 def test_port_stands_before_the_engine_options() -> None:

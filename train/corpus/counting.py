@@ -1,0 +1,163 @@
+"""Counts a corpus: shards to word table, on this machine's cores, restartable at the shard.
+
+On a cluster the same two steps, TextReader and WordCounter, run under datatrove's Slurm or Ray executor;
+see docs/vocabulary.md.
+"""
+
+import json
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from datatrove.executor.local import LocalPipelineExecutor
+from loguru import logger
+from tqdm import tqdm
+
+from malmoi.errors import CorpusError
+from train.corpus.reading import OnBadLine, Reading, TextReader
+from train.corpus.shards import Shard
+from train.corpus.words import WordCounter, merge_words
+
+TABLE_FILE: Final = "words.parquet"
+SUMMARY_FILE: Final = "corpus.json"
+SHARE_OF_WORDS: Final = 0.4
+"""Of a worker's memory, what its word table may take; arrow's copy while spilling takes as much again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A counted corpus."""
+
+    table: Path
+    """Parquet: word, count."""
+    num_words: int
+    """Distinct ones."""
+    num_texts: int
+    num_bytes: int
+    """Of the texts, in UTF-8."""
+    num_empty: int
+    num_normalised: int
+    bad_lines: dict[str, int] = field(default_factory=dict)
+    """Lines left out, by what was wrong with them."""
+    examples: list[str] = field(default_factory=list)
+    """The first of them in each shard."""
+
+
+class _Executor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove has no types
+    """datatrove's local executor, silent: what users are to know is in Corpus and in CorpusError."""
+
+    def _run_for_rank(self, *args: Any, **options: Any) -> Any:
+        logger.disable("datatrove")
+        return super()._run_for_rank(*args, **options)
+
+
+def count_corpus(
+    shards: Sequence[Shard],
+    folder: Path,
+    *,
+    text_field: str = "text",
+    on_bad_line: OnBadLine = "refuse",
+    memory_bytes: int,
+    num_workers: int | None = None,
+) -> Corpus:
+    """The word table of `shards` in `folder`; shards that an interrupted run has counted are not read again.
+
+    Raises: CorpusError for a bad line where they are refused, a file that cannot be read, or no text at all.
+    """
+    num_workers = min(num_workers or os.cpu_count() or 1, len(shards))
+    plan = {
+        "shards": list(map(str, map(_identity, shards))),
+        "text_field": text_field,
+        "on_bad_line": on_bad_line,
+    }
+    _start_over_unless(folder, plan)
+    if not (folder / SUMMARY_FILE).exists():
+        memory = int(memory_bytes / num_workers * SHARE_OF_WORDS)
+        pipeline = [
+            TextReader(shards, folder / "readings", text_field=text_field, on_bad_line=on_bad_line),
+            WordCounter(folder / "counts", memory_bytes=memory),
+        ]
+        log = folder / "tasks"
+        executor = _Executor(pipeline, tasks=len(shards), workers=num_workers, logging_dir=str(log))
+        logger.disable("datatrove")
+        with _progress(shards, log / "completions"):
+            executor.run()
+        _summarise(folder)
+        shutil.rmtree(folder / "counts")
+    return Corpus(table=folder / TABLE_FILE, **json.loads((folder / SUMMARY_FILE).read_text()))
+
+
+def _identity(shard: Shard) -> str:
+    return f"{shard.location} {shard.part}/{shard.num_parts} {shard.num_bytes} {shard.stamp}"
+
+
+def _start_over_unless(folder: Path, plan: dict[str, Any]) -> None:
+    """Empties `folder` unless it holds the beginning of this very plan."""
+    file = folder / "plan.json"
+    if not file.exists() or json.loads(file.read_text()) != plan:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(plan, ensure_ascii=False))
+        partial.replace(file)
+
+
+def _summarise(folder: Path) -> None:
+    """Merges the counts and adds up the readings; the summary is the mark that all is there."""
+    fields = Reading.__slots__
+    readings = [
+        Reading(**(record | {"bad": Counter(record["bad"])}))
+        for record in (json.loads(file.read_text()) for file in sorted((folder / "readings").glob("*.json")))
+        if set(record) == set(fields)
+    ]
+    num_texts = sum(reading.num_texts for reading in readings)
+    bad = sum((reading.bad for reading in readings), Counter[str]())
+    if not num_texts:
+        raise CorpusError(
+            readings[0].shard if readings else folder,
+            expected="texts",
+            found="none" + "".join(f"; {kind}: {count}" for kind, count in bad.items()),
+            next_step="name the field that holds the text with --text-field",
+        )
+    summary = {
+        "num_words": merge_words((folder / "counts").glob("*.arrow"), folder / TABLE_FILE),
+        "num_texts": num_texts,
+        "num_bytes": sum(reading.num_bytes for reading in readings),
+        "num_empty": sum(reading.num_empty for reading in readings),
+        "num_normalised": sum(reading.num_normalised for reading in readings),
+        "bad_lines": dict(bad),
+        "examples": [example for reading in readings for example in reading.examples],
+    }
+    partial = folder / f"{SUMMARY_FILE}.partial"
+    partial.write_text(json.dumps(summary, ensure_ascii=False))
+    partial.replace(folder / SUMMARY_FILE)
+
+
+@contextmanager
+def _progress(shards: Sequence[Shard], completions: Path) -> Iterator[None]:
+    """A bar over the corpus's bytes that moves when a shard is done."""
+    weights = [max(shard.num_bytes, 1) for shard in shards]
+    done = threading.Event()
+
+    def watch() -> None:
+        with tqdm(total=sum(weights), desc="counting words", unit="B", unit_scale=True, disable=None) as bar:
+            ended = False
+            while not ended:
+                ended = done.wait(0.5)
+                numbers = [int(mark.name) for mark in completions.glob("[0-9]*")]
+                bar.n = sum(weights[number] for number in numbers)
+                bar.refresh()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
