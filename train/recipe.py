@@ -1,6 +1,7 @@
 """What a training run is, as frozen values: everything that decides its result but the text and the seed."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,3 +65,45 @@ class Recipe:
     architecture: Architecture
     vocabulary: Vocabulary
     schedule: Schedule
+
+
+Initialiser = Literal["subword-mean", "first-subword", "similar", "mean", "random"]
+"""What a new token's row is made of; train.vocabulary.embeddings has each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similarity:
+    """How `similar` weighs old tokens: the top `k` by cosine in an external embedding."""
+
+    k: int
+    weighting: Literal["softmax", "normalised"]
+    """softmax of the cosines over `temperature`, or the cosines over their sum."""
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """How a vocabulary is grown: which tokens, and the rows they begin with."""
+
+    name: str
+    source: str
+    """Where the numbers were published."""
+    assumed: tuple[str, ...] = ()
+    """Names of values that the source does not state."""
+    num_new: int
+    """Tokens added; with the base's a multiple of 64."""
+    intermediate_size: int
+    """Tokens of the intermediate tokenizer, the source of candidates."""
+    min_count: int
+    """Occurrences below which a token is dropped ..."""
+    per_bytes: int
+    """... in a corpus of so many bytes; for another it is in proportion."""
+    input_rows: Initialiser
+    output_rows: Initialiser
+    skip_space: bool
+    """Leave tokens that are only white space or a byte out of the subwords that a new row is made of."""
+    similarity: Similarity
+
+    def threshold(self, num_bytes: int) -> int:
+        """The least count a token must have in a corpus of `num_bytes`."""
+        return max(1, round(self.min_count * num_bytes / self.per_bytes))

@@ -73,14 +73,14 @@ class WordCounter(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             waiting.append(document.text)
             num_characters += len(document.text)
             if num_characters >= at_once:
-                tables = [_added_up([*tables, count_words(waiting)])]
+                tables = [add_up([*tables, count_words(waiting)])]
                 waiting, num_characters = [], 0
                 if tables[0].nbytes > self.memory_bytes // 2:
                     _spill(tables[0], self.folder / f"{rank:05d}-{num_spills:04d}.arrow")
                     tables = []
                     num_spills += 1
             yield document
-        rest = _added_up([*tables, count_words(waiting)])
+        rest = add_up([*tables, count_words(waiting)])
         _spill(rest, self.folder / f"{rank:05d}-{num_spills:04d}.arrow")
 
 
@@ -109,7 +109,7 @@ def _table(value_counts: pa.StructArray, words: pa.LargeStringArray | None = Non
     return pa.table([values if words is None else words, counts], schema=SCHEMA)
 
 
-def _added_up(tables: Iterable[pa.Table]) -> pa.Table:
+def add_up(tables: Iterable[pa.Table]) -> pa.Table:
     """One row for each word of the tables, in the order in which they first occur."""
     table = pa.concat_tables(tables).combine_chunks()
     if not table.num_rows:
@@ -162,7 +162,7 @@ def merge_words(files: Iterable[Path], out: Path) -> int:
 
     def merged(partition: int) -> pa.Table:
         batches = [reader.get_batch(partition) for reader in readers]
-        return _added_up([pa.Table.from_batches(batches, SCHEMA)]).sort_by("word")
+        return add_up([pa.Table.from_batches(batches, SCHEMA)]).sort_by("word")
 
     partial = out.with_name(out.name + ".partial")
     num_words = 0

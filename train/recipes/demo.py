@@ -11,8 +11,8 @@ DEMO: Final = Recipe(
     vocabulary=Vocabulary(size=1024),
     schedule=Schedule(
         epochs=2,
-        row_tokens=448,
-        rows_per_step=9,
+        row_tokens=384,
+        rows_per_step=10,
         matrix_learning_rate=6e-3,
         learning_rate=3e-3,
         warmup_share=0.05,

@@ -1,0 +1,139 @@
+"""The rows that new tokens begin with, and a checkpoint's tables grown by them, shard by shard.
+
+Tensors in, tensors out; which initialiser makes which rows is the recipe's choice.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from malmoi.checkpoint import INPUT_ROWS, OUTPUT_ROWS
+from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX
+from train.recipe import Similarity
+from train.vocabulary.base import Base
+
+
+ROWS_AT_ONCE: Final = 2048
+"""New tokens compared with all old ones at a time."""
+
+
+def old_subwords(base: Base, tokens: Sequence[str], *, skip_space: bool) -> list[list[int]]:
+    """The base's own ids for the text of each new token.
+
+    A piece encoded alone would get the space that SentencePiece puts before every text, so each is encoded
+    behind a sentinel whose ids are dropped. `skip_space`: leave out tokens that are a space or a byte and
+    nothing else, where something else is left (methods of EEVE do not say; the first subword of most Korean
+    words is such a one).
+    """
+    sentinel = "."
+    num_sentinel = len(base.tokenizer.encode(sentinel, add_special_tokens=False).ids)
+    found = []
+    for token in tokens:
+        text = base.text(token)
+        if text is None:  # a part of a character: its own bytes
+            ids = [base.vocabulary[character] for character in token]
+        else:
+            ids = base.tokenizer.encode(sentinel + text, add_special_tokens=False).ids[num_sentinel:]
+        kept = [number for number in ids if not (skip_space and _is_bare(base, number))]
+        found.append(kept or ids)
+    return found
+
+
+def _is_bare(base: Base, number: int) -> bool:
+    """Whether the token is white space, or a byte that is no character."""
+    token = base.tokenizer.id_to_token(number)
+    text = base.text(token)
+    return text is None or not text.strip() or (token.startswith("<0x") and len(token) == 6)
+
+
+def subword_mean(rows: torch.Tensor, subwords: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The mean of the old subwords' rows.
+
+    Shapes: rows (old tokens, dim); returns (new tokens, dim), in fp32.
+    Source: EEVE, arXiv:2402.14714, section 3.1, for input embeddings.
+    """
+    return torch.stack([rows[list(ids)].float().mean(0) for ids in subwords])
+
+
+def first_subword(rows: torch.Tensor, subwords: Sequence[Sequence[int]]) -> torch.Tensor:
+    """A copy of the first old subword's row: its logit is then the logit of the token it begins.
+
+    Shapes: as subword_mean. Source: EEVE, section 3.1, for output embeddings.
+    """
+    return rows[[ids[0] for ids in subwords]].float()
+
+
+def similar(
+    rows: torch.Tensor,
+    old_ids: Sequence[int],
+    old_vectors: torch.Tensor,
+    new_vectors: torch.Tensor,
+    how: Similarity,
+) -> torch.Tensor:
+    """The weighted mean of the rows of the most similar old tokens.
+
+    Shapes: rows (old tokens, dim); old_vectors (len(old_ids), any); new_vectors (new tokens, any).
+    Source: tedllm's model card; Gosal et al., arXiv:2407.12869. k, weighting and temperature are not published.
+    """
+    old = torch.nn.functional.normalize(old_vectors.float(), dim=1)
+    ids = torch.tensor(old_ids)
+    made = []
+    for start in range(0, len(new_vectors), ROWS_AT_ONCE):
+        new = torch.nn.functional.normalize(new_vectors[start : start + ROWS_AT_ONCE].float(), dim=1)
+        cosine, place = (new @ old.T).topk(min(how.k, len(old)), dim=1)  # (tokens, k)
+        if how.weighting == "softmax":
+            weight = torch.softmax(cosine / how.temperature, dim=1)
+        else:
+            weight = cosine.clamp_min(1e-6)
+            weight = weight / weight.sum(1, keepdim=True)
+        made.append(torch.einsum("tk,tkd->td", weight, rows[ids[place]].float()))
+    return torch.cat(made)
+
+
+def mean(rows: torch.Tensor, num_new: int) -> torch.Tensor:
+    """The mean of all old rows, for every new token."""
+    return rows.float().mean(0).expand(num_new, -1).clone()
+
+
+def random(rows: torch.Tensor, num_new: int, seed: int) -> torch.Tensor:
+    """Normal noise of the old rows' mean and deviation, dimension by dimension."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_new, rows.shape[1], generator=generator)
+    return rows.float().mean(0) + noise * rows.float().std(0)
+
+
+def grow_tensors(
+    source: Path, target: Path, num_old: int, new_rows: Callable[[str, torch.Tensor], torch.Tensor]
+) -> None:
+    """Copies the weights of `source` into `target`, the embedding tables with new rows at their end.
+
+    A shard is read and written at a time: memory is for one shard and the tables. `num_old`: rows that belong
+    to tokens; rows beyond them, which some bases carry for alignment, are not kept. `new_rows` is given a
+    table's name and its old rows.
+    """
+    index_file = source / WEIGHTS_INDEX
+    files: Iterable[str] = [WEIGHTS]
+    if index_file.exists():
+        files = sorted(set(json.loads(index_file.read_text())["weight_map"].values()))
+    total = 0
+    for file in files:
+        tensors = {}
+        with safe_open(source / file, "pt") as shard:
+            metadata = shard.metadata()
+            for name in shard.keys():  # noqa: SIM118
+                tensor = shard.get_tensor(name)
+                if INPUT_ROWS.search(name) or OUTPUT_ROWS.search(name):
+                    old = tensor[:num_old]
+                    tensor = torch.cat([old, new_rows(name, old).to(old.dtype)])
+                tensors[name] = tensor
+                total += tensor.numel() * tensor.element_size()
+        save_file(tensors, target / file, metadata=metadata)
+    if index_file.exists():
+        index = json.loads(index_file.read_text())
+        index["metadata"] = {**index.get("metadata", {}), "total_size": total}
+        (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n")

@@ -1,0 +1,65 @@
+"""The loss of a grown model before any training, for each way to begin the new rows."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from malmoi import measure
+from train.recipe import Initialiser
+from train.vocabulary.growth import Grown, RowMaker
+from train.vocabulary.report import Loss
+
+VARIANTS: Final[tuple[tuple[Initialiser, Initialiser], ...]] = (
+    ("subword-mean", "first-subword"),
+    ("subword-mean", "subword-mean"),
+    ("similar", "similar"),
+    ("mean", "mean"),
+    ("random", "random"),
+)
+"""Input and output rows: EEVE's, its mean for both, tedllm's, and two straw men to be better than."""
+TOKENS_AT_ONCE: Final = 512
+
+
+def losses_before_training(grown: Grown, rows: RowMaker, texts: Sequence[str]) -> list[Loss]:
+    """Bits per byte of `texts` under the base grown by each variant; of tied models the input rows serve for both."""
+    model = AutoModelForCausalLM.from_pretrained(grown.request.base, local_files_only=True).eval()
+    inputs, outputs = (table.weight.detach()[: grown.base.num_ids].clone() for table in _tables(model))
+    model.resize_token_embeddings(grown.tokenizer.num_ids, mean_resizing=False)
+    is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    found = []
+    for of_input, of_output in VARIANTS:
+        if is_tied and of_output != of_input and of_output != "first-subword":
+            continue
+        table, head = (embedding.weight for embedding in _tables(model))
+        with torch.no_grad():
+            if not is_tied:
+                head[grown.base.num_ids :] = rows.make(of_output, outputs).to(head.dtype)
+            table[grown.base.num_ids :] = rows.make(of_input, inputs).to(table.dtype)
+        bits = bits_per_byte(model, grown.tokenizer.tokenizer, texts)
+        found.append(Loss(input_rows=of_input, output_rows=of_input if is_tied else of_output, bits_per_byte=bits))
+    return found
+
+
+def _tables(model: PreTrainedModel):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return model.get_input_embeddings(), model.get_output_embeddings()
+
+
+def bits_per_byte(model: PreTrainedModel, tokenizer, texts: Sequence[str]) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """Bits per UTF-8 byte of the texts, each begun afresh; the first token of a text is given, its bytes counted."""
+    nats, num_bytes = 0.0, 0
+    start = model.config.bos_token_id
+    with torch.inference_mode():
+        for text in texts:
+            ids = tokenizer.encode(text, add_special_tokens=False).ids[:TOKENS_AT_ONCE]
+            if start is not None:
+                ids = [start, *ids]
+            tokens = torch.tensor([ids])
+            if len(ids) < 2:
+                continue
+            logits = model(input_ids=tokens, use_cache=False).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[0, 1:], reduction="sum")
+            nats += loss.item()
+            num_bytes += len(tokenizer.decode(ids[start is not None :], skip_special_tokens=False).encode())
+    return measure.bits_per_byte(nats, num_bytes)

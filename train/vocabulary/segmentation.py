@@ -1,0 +1,449 @@
+"""Byte-pair encoding of a whole word table at once, and again of those words alone that a change touches.
+
+The same tokens as the `tokenizers` library gives (tests compare them): of all adjacent pairs that a rule
+merges, the one of lowest rank first, the leftmost of equal ones, until none is left.
+Source: Sennrich et al., arXiv:1508.07909; ranks and ties as in huggingface/tokenizers, models/bpe/word.rs.
+
+A token is *alive* while it is in the vocabulary. Tokens die and come alive between rounds; the rules stay, and
+one whose result is dead is passed over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint16]
+
+EMPTY: Final = np.int64(-1)
+NO_RULE: Final = np.int32(2**31 - 1)
+MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Fibonacci hashing (Knuth, TAOCP 3, 6.4)."""
+NUM_CODES: Final = 1 << 16
+"""What a word is spelled in: code points of the Basic Multilingual Plane, or bytes."""
+MAX_BYTES: Final = 3
+"""Of a character of the Basic Multilingual Plane in UTF-8."""
+WORDS_AT_ONCE: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Merge rules; a rule's rank is its place. Shapes: `results` (rules,); the hash table (slots,)."""
+
+    results: Ints
+    """The token that left and right become."""
+    is_bridge: Bools
+    """From a new part to a token of the base: words merged by one may change though none of their tokens died."""
+    keys: Longs
+    ranks: Ints
+
+    @classmethod
+    def of(cls, merges: Sequence[tuple[int, int, int]], num_base: int) -> "Rules":
+        """The rules (left, right, result), the most urgent first."""
+        columns = np.array(merges, np.int32).reshape(-1, 3)
+        left, right, results = columns[:, 0], columns[:, 1], np.ascontiguousarray(columns[:, 2])
+        slots = 1 << max(4, int(4 * len(columns)).bit_length() - 1)
+        keys, ranks = np.full(slots, EMPTY), np.full(slots, NO_RULE)
+        _fill(left, right, keys, ranks)
+        is_bridge = (results < num_base) & ((left >= num_base) | (right >= num_base))
+        return cls(results, is_bridge, keys, ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a word's codes become the tokens that merging begins with."""
+
+    tokens: Ints
+    """(NUM_CODES,): the token of a code, -1 where there is none."""
+    byte_tokens: Ints
+    """(256,): the tokens of UTF-8 bytes, for codes without a living token."""
+    is_bytes: bool
+    """Codes are UTF-8 bytes, not characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Distinct words with their counts. Shapes: codes (all codes,), starts (words + 1,), counts (words,)."""
+
+    codes: Codes
+    starts: Longs
+    counts: Longs
+    whole: Ints | None = None
+    """(words,): the token that a word is as a whole, -1 for none; for tokenizers that look for it first."""
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+class Segmentation:
+    """The tokens of every word; `update` keeps them right when tokens die or come alive.
+
+    `token_counts` (tokens,): how often each occurs, by the words' counts.
+    """
+
+    def __init__(self, words: Words, rules: Rules, spelling: Spelling, alive: Bools, beginnings: Ints) -> None:
+        self.words = words
+        self._rules = rules
+        self._spelling = spelling
+        self.alive = alive.copy()
+        self._beginnings = beginnings
+        """(tokens,): what each token begins with, as `beginning` has it."""
+        self._stride = 1 if spelling.is_bytes else MAX_BYTES
+        self._tokens = np.empty(self._stride * len(words.codes), np.int32)
+        self._lengths = np.zeros(len(words), np.int32)
+        self._is_bridged = np.zeros(len(words), bool)
+        self.token_counts = np.zeros(len(alive), np.int64)
+        self.num_encoded = 0
+        """Words encoded so far, repeated ones included."""
+        self._encode(np.arange(len(words)))
+
+    def update(self, alive: Bools) -> int:
+        """Makes exactly the tokens of `alive` living ones; returns the number of words encoded again."""
+        born = np.zeros(NUM_CODES, bool)
+        born[self._beginnings[alive & ~self.alive]] = True
+        self.alive = alive.copy()
+        touched = _touched(
+            self.words.codes,
+            self.words.starts,
+            self._tokens,
+            self._lengths,
+            self._stride,
+            self._is_bridged,
+            self.alive,
+            born,
+            self._spelling.is_bytes,
+        )
+        which = np.flatnonzero(touched)
+        self._add(which, -1)
+        self._encode(which)
+        return len(which)
+
+    def tokens_of(self, word: int) -> Ints:
+        """The tokens of a word, by its number."""
+        start = self._stride * self.words.starts[word]
+        return self._tokens[start : start + self._lengths[word]]
+
+    def first_words(self, how_many: int) -> Ints:
+        """(tokens, how_many): the numbers of the first words that hold each token, -1 where there are fewer."""
+        found = np.full((len(self.alive), how_many), -1, np.int32)
+        _first_words(self._tokens, self.words.starts, self._lengths, self._stride, found)
+        return found
+
+    def _encode(self, which: Longs) -> None:
+        words, rules, spelling = self.words, self._rules, self._spelling
+        whole = np.full(1, -1, np.int32) if words.whole is None else words.whole
+        _encode_words(
+            which,
+            words.codes,
+            words.starts,
+            whole,
+            words.whole is not None,
+            spelling.tokens,
+            spelling.byte_tokens,
+            rules.keys,
+            rules.ranks,
+            rules.results,
+            rules.is_bridge,
+            self.alive,
+            self._stride,
+            self._tokens,
+            self._lengths,
+            self._is_bridged,
+        )
+        self.num_encoded += len(which)
+        self._add(which, 1)
+
+    def _add(self, which: Longs, sign: int) -> None:
+        words = self.words
+        _add_counts(
+            which,
+            self._tokens,
+            words.starts,
+            self._lengths,
+            self._stride,
+            words.counts,
+            sign,
+            self.token_counts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Derivations:
+    """How each of some spelled tokens comes about. Shapes: is_reached (tokens,), starts (tokens + 1,)."""
+
+    is_reached: Bools
+    """Whether encoding the token's own text gives that one token: if not, no text does."""
+    parts: Ints
+    """Of all tokens, end to end: what stood on the way, first symbols and results, the token itself included."""
+    starts: Longs
+
+
+def derive(tokens: Ints, spelled: Words, rules: Rules, spelling: Spelling, alive: Bools) -> Derivations:
+    """The derivation of every token of `tokens`, spelled as the words of `spelled`.
+
+    It is the same in every word in which the token occurs, for a pair across the token's edge that was merged
+    earlier would have prevented it; and it stays the same while its parts live, whatever else dies.
+    """
+    parts = np.empty(2 * MAX_BYTES * len(spelled.codes), np.int32)
+    starts = np.zeros(len(tokens) + 1, np.int64)
+    reached = np.zeros(len(tokens), bool)
+    arrays = (rules.keys, rules.ranks, rules.results, rules.is_bridge, alive)
+    _derive(
+        tokens,
+        spelled.codes,
+        spelled.starts,
+        spelling.tokens,
+        spelling.byte_tokens,
+        *arrays,
+        parts,
+        starts,
+        reached,
+    )
+    return Derivations(reached, parts[: starts[-1]], starts)
+
+
+def beginning(codes: Sequence[int], *, is_bytes: bool) -> int:
+    """What a word must contain to contain the token: its first character, or its first two bytes."""
+    return codes[0] << 8 | codes[1] if is_bytes and len(codes) > 1 else codes[0]
+
+
+@numba.njit(cache=True)
+def _slot(left: int, right: int, num_slots: int) -> int:
+    key = np.uint64(left) << np.uint64(32) | np.uint64(right)
+    return np.int64((key * MULTIPLIER) >> np.uint64(20)) & (num_slots - 1)
+
+
+@numba.njit(cache=True)
+def _fill(left: Ints, right: Ints, keys: Longs, ranks: Ints) -> None:
+    for rank in range(len(left)):
+        key = np.int64(left[rank]) << 32 | np.int64(right[rank])
+        slot = _slot(left[rank], right[rank], len(keys))
+        while keys[slot] != EMPTY and keys[slot] != key:
+            slot = (slot + 1) & (len(keys) - 1)
+        if keys[slot] == EMPTY:  # of two rules for one pair the first holds
+            keys[slot] = key
+            ranks[slot] = rank
+
+
+@numba.njit(cache=True)
+def _rank(left: int, right: int, keys: Longs, ranks: Ints, results: Ints, alive: Bools) -> int:
+    """The rank of the rule that merges the pair now, NO_RULE if none does."""
+    key = np.int64(left) << 32 | np.int64(right)
+    slot = _slot(left, right, len(keys))
+    while keys[slot] != EMPTY:
+        if keys[slot] == key:
+            rank = ranks[slot]
+            return rank if alive[results[rank]] else NO_RULE
+        slot = (slot + 1) & (len(keys) - 1)
+    return NO_RULE
+
+
+@numba.njit(cache=True)
+def _spell(
+    codes: Codes, start: int, end: int, tokens: Ints, byte_tokens: Ints, alive: Bools, symbols: Ints
+) -> int:
+    """Writes the tokens that merging begins with; returns their number."""
+    num = 0
+    for place in range(start, end):
+        code = codes[place]
+        token = tokens[code]
+        if token >= 0 and alive[token]:
+            symbols[num] = token
+            num += 1
+        elif code < 0x80:
+            symbols[num] = byte_tokens[code]
+            num += 1
+        elif code < 0x800:
+            symbols[num] = byte_tokens[0xC0 | code >> 6]
+            symbols[num + 1] = byte_tokens[0x80 | code & 0x3F]
+            num += 2
+        else:
+            symbols[num] = byte_tokens[0xE0 | code >> 12]
+            symbols[num + 1] = byte_tokens[0x80 | (code >> 6) & 0x3F]
+            symbols[num + 2] = byte_tokens[0x80 | code & 0x3F]
+            num += 3
+    return num
+
+
+@numba.njit(cache=True)
+def _merge(
+    symbols: Ints,
+    waiting: Ints,
+    num: int,
+    keys: Longs,
+    ranks: Ints,
+    results: Ints,
+    is_bridge: Bools,
+    alive: Bools,
+    made: Ints,
+    num_made: int,
+) -> tuple[int, bool, int]:
+    """Merges in place; returns how many symbols are left, whether over a bridge, and how many were `made`.
+
+    `waiting`: scratch for the rank of each symbol's pair with its right neighbour.
+    """
+    bridged = False
+    for place in range(num - 1):
+        waiting[place] = _rank(symbols[place], symbols[place + 1], keys, ranks, results, alive)
+    while num > 1:
+        best, where = NO_RULE, -1
+        for place in range(num - 1):
+            if waiting[place] < best:
+                best, where = waiting[place], place
+        if where < 0:
+            break
+        symbols[where] = results[best]
+        bridged = bridged or is_bridge[best]
+        if num_made < len(made):
+            made[num_made] = results[best]
+            num_made += 1
+        num -= 1
+        for place in range(where + 1, num):
+            symbols[place] = symbols[place + 1]
+            waiting[place - 1] = waiting[place]
+        if where > 0:
+            waiting[where - 1] = _rank(symbols[where - 1], symbols[where], keys, ranks, results, alive)
+        if where < num - 1:
+            waiting[where] = _rank(symbols[where], symbols[where + 1], keys, ranks, results, alive)
+    return num, bridged, num_made
+
+
+@numba.njit(cache=True)
+def _derive(
+    tokens: Ints,
+    codes: Codes,
+    code_starts: Longs,
+    of_code: Ints,
+    byte_tokens: Ints,
+    keys: Longs,
+    ranks: Ints,
+    results: Ints,
+    is_bridge: Bools,
+    alive: Bools,
+    parts: Ints,
+    starts: Longs,
+    reached: Bools,
+) -> None:
+    for number in range(len(tokens)):
+        start, end = code_starts[number], code_starts[number + 1]
+        symbols = np.empty(3 * (end - start), np.int32)
+        num = _spell(codes, start, end, of_code, byte_tokens, alive, symbols)
+        made = parts[starts[number] :]
+        made[:num] = symbols[:num]
+        length, _, num_made = _merge(
+            symbols, np.empty(num, np.int32), num, keys, ranks, results, is_bridge, alive, made, num
+        )
+        reached[number] = length == 1 and symbols[0] == tokens[number]
+        starts[number + 1] = starts[number] + num_made
+
+
+@numba.njit(cache=True, parallel=True)
+def _encode_words(
+    which: Longs,
+    codes: Codes,
+    starts: Longs,
+    whole: Ints,
+    has_whole: bool,
+    of_code: Ints,
+    byte_tokens: Ints,
+    keys: Longs,
+    ranks: Ints,
+    results: Ints,
+    is_bridge: Bools,
+    alive: Bools,
+    stride: int,
+    tokens: Ints,
+    lengths: Ints,
+    is_bridged: Bools,
+) -> None:
+    num_chunks = (len(which) + WORDS_AT_ONCE - 1) // WORDS_AT_ONCE
+    for chunk in numba.prange(num_chunks):
+        none_made = np.empty(0, np.int32)
+        waiting = np.empty(256, np.int32)
+        for number in range(chunk * WORDS_AT_ONCE, min((chunk + 1) * WORDS_AT_ONCE, len(which))):
+            word = which[number]
+            start, end = starts[word], starts[word + 1]
+            first = stride * start
+            if has_whole and whole[word] >= 0 and alive[whole[word]]:
+                tokens[first] = whole[word]
+                lengths[word] = 1
+                is_bridged[word] = False
+                continue
+            symbols = tokens[first : stride * end]
+            num = _spell(codes, start, end, of_code, byte_tokens, alive, symbols)
+            if num > len(waiting):
+                waiting = np.empty(2 * num, np.int32)
+            length, bridged, _ = _merge(
+                symbols, waiting, num, keys, ranks, results, is_bridge, alive, none_made, 0
+            )
+            lengths[word] = length
+            is_bridged[word] = bridged
+
+
+@numba.njit(cache=True)
+def _add_counts(
+    which: Longs,
+    tokens: Ints,
+    starts: Longs,
+    lengths: Ints,
+    stride: int,
+    counts: Longs,
+    sign: int,
+    totals: Longs,
+) -> None:
+    for word in which:
+        first = stride * starts[word]
+        for place in range(first, first + lengths[word]):
+            totals[tokens[place]] += sign * counts[word]
+
+
+@numba.njit(cache=True, parallel=True)
+def _touched(
+    codes: Codes,
+    starts: Longs,
+    tokens: Ints,
+    lengths: Ints,
+    stride: int,
+    is_bridged: Bools,
+    alive: Bools,
+    born: Bools,
+    is_bytes: bool,
+) -> Bools:
+    """Which words hold a token that died or what one that came alive begins with, or were merged over a bridge.
+
+    That is enough: a living token's own parts are alive, so a word none of whose tokens died was merged by
+    living rules alone, and would be merged so again.
+    """
+    touched = is_bridged.copy()
+    any_born = born.any()
+    for word in numba.prange(len(lengths)):
+        first = stride * starts[word]
+        for place in range(first, first + lengths[word]):
+            if not alive[tokens[place]]:
+                touched[word] = True
+        if any_born:
+            for place in range(starts[word], starts[word + 1] - is_bytes):
+                key = codes[place]
+                if born[key << 8 | codes[place + 1] if is_bytes else key]:
+                    touched[word] = True
+    return touched
+
+
+@numba.njit(cache=True)
+def _first_words(tokens: Ints, starts: Longs, lengths: Ints, stride: int, found: Ints) -> None:
+    for word in range(len(lengths)):
+        first = stride * starts[word]
+        for place in range(first, first + lengths[word]):
+            row = found[tokens[place]]
+            for column in range(len(row)):
+                if row[column] == word:
+                    break
+                if row[column] < 0:
+                    row[column] = word
+                    break
