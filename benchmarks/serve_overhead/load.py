@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve_overhead.processes import CpuRecorder
+from benchmarks.processes import CpuRecorder
 from benchmarks.serve_overhead.servers import BIN, Contender, Running, callers_environment
 from malmoi.errors import ServeError
 

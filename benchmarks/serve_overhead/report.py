@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+from benchmarks.machine import Machine
 from benchmarks.serve_overhead.load import INPUT_TOKENS, OUTPUT_TOKENS, Load
-from benchmarks.serve_overhead.machine import Machine
 from benchmarks.serve_overhead.runs import NUM_REQUESTS, Run
 from benchmarks.serve_overhead.servers import SHELL_PREFIXES, Contender, Name, Part
 
@@ -244,8 +244,9 @@ def _commands(pair: tuple[Contender, Contender]) -> str:
 NOTES = f"""## How to read it
 
 - The load generator is `vllm bench serve`; it shares the cores with the server, the same for both.
-- The order alternates (stock, malmoi, malmoi, stock, ...), and one server at a time is loaded. For the overhead both
-  are started once, and one is idle while the other is loaded; out of the box each run is a fresh start, alone.
+- The order alternates (stock, malmoi, malmoi, stock, ...), and one server at a time is loaded. For the overhead
+  both are started once, and one is idle while the other is loaded; out of the box each run is a
+  fresh start, alone.
 - Ready: `/health` of stock, `/ready` of malmoi, which has then already decoded its first tokens.
 - CPU is user and system time from /proc between the first measured request and the end of the last answer.
   The engine's threads spin while they wait for each other, so its CPU follows the wall clock; what a server

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serve_overhead import load, processes, servers
+from benchmarks import processes
+from benchmarks.serve_overhead import load, servers
 from benchmarks.serve_overhead.load import Load
 from benchmarks.serve_overhead.servers import Contender, Name, Part, Running
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.serve_overhead import processes
+from benchmarks import processes
 from benchmarks.serve_overhead.model import MAX_LENGTH
 from malmoi.checkpoint import Checkpoint
 from malmoi.errors import ServeError

@@ -26,9 +26,9 @@ MAX_CHARACTERS = 300
 RECIPE = Recipe(
     name="real-text",
     source="docs/real_text.md",
-    architecture=Architecture(hidden_size=384, intermediate_size=1152, num_layers=6, num_heads=6),
+    architecture=Architecture(hidden_size=256, intermediate_size=768, num_layers=6, num_heads=4),
     vocabulary=Vocabulary(size=8192),
-    schedule=replace(DEMO.schedule, row_tokens=512, rows_per_step=8),
+    schedule=replace(DEMO.schedule, row_tokens=512, rows_per_step=12),
 )
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -32,8 +33,10 @@ def export_gptq(checkpoint: Path, out: Path) -> Path:
 
     In a process of its own: GPTQModel leaves temporary directories and threads behind.
     """
-    command = [sys.executable, "-m", __name__, str(checkpoint), str(out)]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"GPTQMODEL_CPU_WORKERS": "2"})
+    command = [sys.executable, "-m", __name__, str(checkpoint.absolute()), str(out.absolute())]
+    environment = os.environ | {"GPTQMODEL_CPU_WORKERS": "2", "PYTHONPATH": str(ROOT)}
+    # It writes logs/ where it is started.
+    subprocess.run(command, check=True, capture_output=True, env=environment, cwd=out.parent)
     return _with_tokenizer(checkpoint, out)
 
 

@@ -1,12 +1,13 @@
 """Texts out of shards, in Unicode NFC; a line that holds none is counted and named, never passed over."""
 
+import io
 import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import fsspec
 import orjson
@@ -21,6 +22,7 @@ OnBadLine = Literal["skip", "refuse"]
 NUM_EXAMPLES: Final = 20
 """Bad lines named in full, for each shard; the rest are counted."""
 ROWS_AT_ONCE: Final = 1000
+BUFFER_BYTES: Final = 1 << 20
 NFC: Final = "NFC"
 
 
@@ -115,12 +117,15 @@ def _entries(shard: Shard, text_field: str) -> Iterator[tuple[int, str | BadLine
         yield from _hub_entries(shard, text_field)
     else:
         decode = _from_json if shard.format == "jsonl" else _from_line
-        with fsspec.open(shard.location, "rb", compression="infer") as file:
-            for number, line in enumerate(_lines(file), 1):
+        with (
+            fsspec.open(shard.location, "rb", compression="infer") as file,
+            io.BufferedReader(file, BUFFER_BYTES) as buffered,
+        ):
+            for number, line in enumerate(_lines(buffered), 1):
                 yield number, line if isinstance(line, BadLineError) else decode(line, text_field)
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes | BadLineError]:
+def _lines(file: io.BufferedReader) -> Iterator[bytes | BadLineError]:
     """The file's lines; the last one may be the news that there should be more."""
     lines = iter(file)
     while True:

@@ -61,11 +61,12 @@ def _shards_of(entry: str) -> list[Shard]:
     elif path.is_file():
         files = [path]
     else:
-        files = [Path(name) for name in glob.glob(entry, recursive=True) if Path(name).is_file()]
+        found = glob.glob(entry, recursive=True)  # noqa: PTH207  # an absolute pattern, too
+        files = [Path(name) for name in found if Path(name).is_file()]
     if not files:
         raise CorpusError(
             entry,
-            expected=f"a file, a directory of them or a glob ({', '.join(FORMATS)}; also .gz, .zst), or hub:NAME",
+            expected=f"a file, directory or glob ({', '.join(FORMATS)}; also .gz, .zst), or hub:NAME",
             found="a directory without any" if path.is_dir() else "nothing there",
             next_step="check the path, and quote a glob",
         )

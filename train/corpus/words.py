@@ -1,9 +1,9 @@
 """The word table: every distinct word of a corpus and how often it occurs, whatever the corpus's size.
 
 A *word* begins where a run of spaces follows something that is not white space, or one space alone follows
-white space of another kind; it keeps its leading spaces, so the words of a text, joined, are the text. No tokenizer of the three families
-that train.vocabulary grows joins two words in one token, so that a tokenizer's counts over a corpus follow
-from its counts over the table, and one table serves every base.
+white space of another kind; it keeps its leading spaces, so the words of a text, joined, are the text. No
+tokenizer of the three families that train.vocabulary grows joins two words in one token, so that a
+tokenizer's counts over a corpus follow from its counts over the table, and one table serves every base.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""Grows an English model's vocabulary: which tokens, the tokenizer that makes them, the rows they begin with."""
+"""Grows a model's vocabulary: which tokens, the tokenizer that makes them, the rows they begin with."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +19,16 @@ SPACE: Final = "▁"
 """How SentencePiece writes a space."""
 
 
+FIRST_LETTER, LAST_LETTER = 0x3131, 0x318E
+FIRST_SYLLABLE, LAST_SYLLABLE = 0xAC00, 0xD7A3
+
+
+def is_hangul(character: str) -> bool:
+    """Whether it is a syllable or a single letter."""
+    code = ord(character)
+    return FIRST_SYLLABLE <= code <= LAST_SYLLABLE or FIRST_LETTER <= code <= LAST_LETTER
+
+
 def byte_alphabet() -> list[str]:
     """The character that stands for each byte in a byte-level vocabulary.
 
@@ -28,6 +39,8 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
 
 
+HANGUL_PAIRS: Final = ((0xEA, range(0xB0, 0xC0)), (0xED, range(0x80, 0x9E)), (0xE3, (0x85,)))
+"""First bytes and the second ones after which any third is Hangul."""
 BYTES: Final = byte_alphabet()
 BYTE_OF: Final = {character: byte for byte, character in enumerate(BYTES)}
 
@@ -97,6 +110,22 @@ class Base:
         """Whether words are spelled in bytes rather than characters."""
         return self.family == "byte-level"
 
+    def implies_script(self, token: str) -> bool:
+        """Whether whatever text the token is a part of holds Hangul: one that does not would change English.
+
+        Of bytes: whole characters, or the beginning of one, that only Hangul has. U+B000 to U+CFFF, which begin
+        with EB and EC, are all syllables; of what begins with EA, ED and E3 the second byte decides.
+        """
+        if not self.is_bytes:
+            return any(map(is_hangul, token))
+        codes = self.codes(token)
+        if not {0xEB, 0xEC}.isdisjoint(codes):
+            return True
+        pairs = set(pairwise(codes))
+        if any((lead, low) in pairs for lead, lows in HANGUL_PAIRS for low in lows):
+            return True
+        return any(map(is_hangul, bytes(codes).decode(errors="ignore")))
+
     def spelling(self, universe: Mapping[str, int]) -> Spelling:
         """What each code is as a token of `universe` (token to number)."""
         tokens = np.full(NUM_CODES, -1, np.int32)
@@ -165,7 +194,7 @@ def _family(state: Mapping[str, Any], path: Path) -> Family:
 
 
 def from_pieces(model: bytes) -> dict[str, Any]:
-    """tokenizer.json for a SentencePiece BPE model, as Llama 2's is: bos and eos are not added by themselves."""
+    """tokenizer.json for a SentencePiece BPE model; bos and eos are not added by themselves."""
     from sentencepiece.sentencepiece_model_pb2 import ModelProto
     from tokenizers import AddedToken, decoders, pre_tokenizers
     from tokenizers.models import BPE

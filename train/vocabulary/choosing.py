@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from malmoi.errors import RecipeError
-from train.vocabulary.base import Base, all_splits
-from train.vocabulary.pretokens import Pretokens, is_hangul
+from train.vocabulary.base import Base, all_splits, is_hangul
+from train.vocabulary.pretokens import Pretokens
 from train.vocabulary.segmentation import (
     Bools,
     Derivations,
@@ -37,7 +37,7 @@ NUM_EXAMPLES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Every token that may be added, the most urgent to merge first; its number is `num_base` plus its place."""
+    """Every token that may be added, the most urgent to merge first; numbered from `num_base` on."""
 
     tokens: Sequence[str]
     universe: Mapping[str, int]
@@ -92,7 +92,7 @@ def choose_tokens(
     """The tokens to add to the base.
 
     `threshold`: occurrences in the corpus below which a token is dropped. `num_new`: how many to choose, the
-    most frequent ones; None for all that the loop leaves, down to a multiple of 64 in all. `keep`, `drop`: texts.
+    most frequent ones; None for all that are left, down to a multiple of 64 in all. `keep`, `drop`: texts.
 
     Raises: RecipeError if fewer than `num_new` are left, or base and new ones are not a multiple of 64.
     """
@@ -138,8 +138,12 @@ def find_candidates(
 ) -> Candidates:
     """The intermediate tokenizer's tokens that the base lacks, what `keep` names, and missing syllables."""
     known = base.vocabulary
-    tokens = {token: None for token in intermediate if token not in known and base.text(token) not in drop}
-    texts_kept = {base.token(text) for text in keep} - known.keys()
+    tokens = {
+        token: None
+        for token in intermediate
+        if token not in known and base.text(token) not in drop and base.implies_script(token)
+    }
+    texts_kept = {base.token(_checked(text)) for text in keep} - known.keys()
     for token in sorted(texts_kept):
         tokens |= dict.fromkeys(_chain(base, token, known.keys() | tokens.keys()))
     missing: dict[str, None] = {}
@@ -155,6 +159,9 @@ def find_candidates(
     numbers = np.arange(num_base, num_base + len(ordered), dtype=np.int32)
     everything = np.ones(num_base + len(ordered), bool)
     derivations = derive(numbers, spelled, rules, base.spelling(universe), everything)
+    for place, token in enumerate(ordered):
+        if token in texts_kept and not derivations.is_reached[place]:
+            raise _cannot_be_kept(base.text(token) or token, "one that other merges of the base forestall")
     has_script = [any(map(is_hangul, base.text(token) or "")) for token in ordered]
     is_missing = np.array([token in missing for token in ordered], bool)
     is_kept = np.array([token in texts_kept for token in ordered], bool)
@@ -162,12 +169,27 @@ def find_candidates(
     return Candidates(ordered, universe, num_base, rules, derivations, wanted, is_missing, is_kept)
 
 
+def _checked(text: str) -> str:
+    """A text that a person wants kept, if it can be a token at all."""
+    if any(character.isspace() for character in text.removeprefix(" ")):
+        raise _cannot_be_kept(text, "white space inside it, where every text is cut")
+    if not any(map(is_hangul, text)):
+        raise _cannot_be_kept(text, "none, so that English text would be encoded otherwise than before")
+    return text
+
+
+def _cannot_be_kept(text: str, found: str) -> RecipeError:
+    return RecipeError(
+        f"--keep: {text!r}", expected="a piece of Hangul", found=found, next_step="remove it from the file"
+    )
+
+
 def _chain(base: Base, token: str, known: Iterable[str]) -> list[str]:
-    """The token, and before it every beginning of it that has to be there for it to be merged from its codes."""
+    """The token, and before it each beginning of it that it needs to be merged from its codes."""
     known = set(known)
     beginnings = [token[:length] for length in range(1 if not base.is_bytes else 2, len(token) + 1)]
     single = [character for character in token if character not in known]
-    return [part for part in [*single, *beginnings] if part not in known]
+    return [part for part in [*single, *beginnings] if part not in known and base.implies_script(part)]
 
 
 def rules_of(base: Base, tokens: Sequence[str], universe: Mapping[str, int]) -> Rules:
@@ -267,7 +289,7 @@ class _Loop:
         """A mask of the most frequent tokens, closed: a token counts as often as any that is made of it."""
         candidates, num_alive = self.candidates, int(self.alive.sum())
         if num_new is None:
-            num_new = num_alive - (candidates.num_base + num_alive) % ALIGNMENT
+            num_new = max(0, num_alive - (candidates.num_base + num_alive) % ALIGNMENT)
         if num_new > num_alive:
             raise RecipeError(
                 "corpus",

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from malmoi.errors import OutputError, RecipeError
 from train.corpus.shards import find_shards
-from train.vocabulary.growth import Grown, Request, RowMaker, grow_vocabulary, sample_texts, write_checkpoint, write_tokenizer
+from train.vocabulary.growth import (
+    Grown,
+    Request,
+    RowMaker,
+    grow_vocabulary,
+    sample_texts,
+    write_checkpoint,
+    write_tokenizer,
+)
 from train.vocabulary.losses import losses_before_training
 from train.vocabulary.report import compare, report_files
 
@@ -16,8 +24,10 @@ NUM_REPORTED_TEXTS = 20_000
 NUM_LOSS_TEXTS = 200
 
 
-def run(request: Request, out: Path, work: Path, *, memory_bytes: int, overwrite: bool, held_out: Sequence[str]) -> Grown:
-    """Grows the vocabulary of `request.base` into `out`: a checkpoint, or for a base without weights a tokenizer.
+def run(
+    request: Request, out: Path, work: Path, *, memory_bytes: int, overwrite: bool, held_out: Sequence[str]
+) -> Grown:
+    """Grows the vocabulary of `request.base` into `out`: a checkpoint; for a base without weights, a tokenizer.
 
     `held_out`: texts to report on, as the corpus is named; none for the corpus itself.
     """
@@ -34,7 +44,9 @@ def run(request: Request, out: Path, work: Path, *, memory_bytes: int, overwrite
     if has_weights:
         texts = [text for sample in samples.values() for text in sample[: NUM_LOSS_TEXTS // len(samples) + 1]]
         losses = losses_before_training(grown, RowMaker(grown, work), texts)
-        write_checkpoint(grown, out, work, overwrite=overwrite, extra=report_files(grown, domains, losses, where))
+        write_checkpoint(
+            grown, out, work, overwrite=overwrite, extra=report_files(grown, domains, losses, where)
+        )
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_tokenizer(grown, out)
@@ -51,7 +63,10 @@ def read_texts_of(file: Path | None) -> tuple[str, ...]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            file, expected="a text file, a token's text on each line", found=str(error), next_step="check the path"
+            file,
+            expected="a text file, a token's text on each line",
+            found=str(error),
+            next_step="check the path",
         ) from None
     texts = [line.split("\t")[0] for line in lines]
     return tuple(text for text in texts if text.strip() and text != "text")
@@ -65,5 +80,7 @@ def bytes_of(amount: str) -> int:
     units = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
     number, unit = amount[:-2].strip(), amount[-2:].upper()
     if unit not in units or not number.replace(".", "", 1).isdigit():
-        raise RecipeError("--memory", expected="a number and KB, MB or GB", found=repr(amount), next_step="write 2GB")
+        raise RecipeError(
+            "--memory", expected="a number and KB, MB or GB", found=repr(amount), next_step="write 2GB"
+        )
     return int(float(number) * units[unit])

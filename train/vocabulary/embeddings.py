@@ -17,7 +17,6 @@ from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX
 from train.recipe import Similarity
 from train.vocabulary.base import Base
 
-
 ROWS_AT_ONCE: Final = 2048
 """New tokens compared with all old ones at a time."""
 
@@ -30,7 +29,7 @@ def old_subwords(base: Base, tokens: Sequence[str], *, skip_space: bool) -> list
     nothing else, where something else is left (methods of EEVE do not say; the first subword of most Korean
     words is such a one).
     """
-    sentinel = "."
+    sentinel = "\n"  # no tokenizer joins it to what follows
     num_sentinel = len(base.tokenizer.encode(sentinel, add_special_tokens=False).ids)
     found = []
     for token in tokens:
@@ -80,18 +79,20 @@ def similar(
     Shapes: rows (old tokens, dim); old_vectors (len(old_ids), any); new_vectors (new tokens, any).
     Source: tedllm's model card; Gosal et al., arXiv:2407.12869. k, weighting and temperature are not published.
     """
-    old = torch.nn.functional.normalize(old_vectors.float(), dim=1)
+    # Many tokens have the same vector ("the", " the"): in double precision and rounded, equal ones are equal,
+    # however the products were added up, and the choice among them is the same again.
+    old = torch.nn.functional.normalize(old_vectors.double(), dim=1)
     ids = torch.tensor(old_ids)
     made = []
     for start in range(0, len(new_vectors), ROWS_AT_ONCE):
-        new = torch.nn.functional.normalize(new_vectors[start : start + ROWS_AT_ONCE].float(), dim=1)
-        cosine, place = (new @ old.T).topk(min(how.k, len(old)), dim=1)  # (tokens, k)
+        new = torch.nn.functional.normalize(new_vectors[start : start + ROWS_AT_ONCE].double(), dim=1)
+        cosine, place = (new @ old.T).round(decimals=9).topk(min(how.k, len(old)), dim=1)  # (tokens, k)
         if how.weighting == "softmax":
             weight = torch.softmax(cosine / how.temperature, dim=1)
         else:
             weight = cosine.clamp_min(1e-6)
             weight = weight / weight.sum(1, keepdim=True)
-        made.append(torch.einsum("tk,tkd->td", weight, rows[ids[place]].float()))
+        made.append(torch.einsum("tk,tkd->td", weight.float(), rows[ids[place]].float()))
     return torch.cat(made)
 
 

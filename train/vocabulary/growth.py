@@ -3,20 +3,18 @@
 Killed in any of them, the same command goes on from the last file, to the same bytes.
 """
 
-import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import torch
 
 from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
-from malmoi.errors import CorpusError, OutputError, RecipeError
+from malmoi.errors import CorpusError
 from malmoi.provenance import (
     Origin,
     checkpoint_digest,
@@ -250,6 +248,7 @@ class RowMaker:
         self._recipe = replace(grown.request.recipe, **recipe)
 
     def __call__(self, name: str, rows: torch.Tensor) -> torch.Tensor:
+        """The new rows of the table `name`. Shapes: as `make`."""
         is_output = bool(embeddings.OUTPUT_ROWS.search(name))
         return self.make(self._recipe.output_rows if is_output else self._recipe.input_rows, rows)
 
@@ -280,10 +279,10 @@ class RowMaker:
         if request.vectors is not None:
             return read_vectors(request.vectors)
         digest = file_digest(self._grown.corpus.table)
-        file = self._work / f"vectors-{digest[:16]}-{request.seed}.bin"
+        file = self._work / f"vectors-{digest[:16]}.bin"
         if not file.exists():
             samples = sample_texts(find_shards(request.corpus), request, NUM_EVIDENCE)
-            train_vectors((text for texts in samples.values() for text in texts), file, seed=request.seed)
+            train_vectors((text for texts in samples.values() for text in texts), file)
         return read_vectors(file)
 
 

@@ -4,17 +4,19 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 from tokenizers.decoders import DecodeStream
 
 from malmoi.errors import CheckpointError
-from train.vocabulary.base import Base
+from train.vocabulary.base import Base, is_hangul
 from train.vocabulary.choosing import Choice
-from train.vocabulary.pretokens import is_hangul
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 NFC: Final = "NFC"
+LINE_END: Final = "\n"
+"""Behind it a pre-token is encoded as it is inside a text."""
 TEXTS_AT_ONCE: Final = 1000
 
 
@@ -55,7 +57,9 @@ def check(base: Base, grown: Base, choice: Choice, evidence: Evidence) -> list[G
         ("special tokens stay single tokens", partial(_special, base, grown), ""),
     ]
     if grown.piece_model is not None:
-        checks.append(("fast tokenizer and SentencePiece model agree", partial(_pieces, grown, evidence), ""))
+        checks.append(
+            ("fast tokenizer and SentencePiece model agree", partial(_pieces, base, grown, evidence), "")
+        )
     found = []
     for name, cases, note in checks:
         num, failure = 0, None
@@ -121,7 +125,7 @@ def _produced(base: Base, grown: Base, choice: Choice) -> Iterator[str | None]:
         if not words:
             yield None if token in steps else f"{token!r} is made by no word and is a step to no token"
         else:
-            found = [number in ids for ids in _encoded(grown, [*words])]
+            found = [number in ids for ids in _encoded(grown, [f"{LINE_END}{word}" for word in words])]
             yield None if any(found) else f"{token!r} is not in {words[0]!r}"
 
 
@@ -133,9 +137,7 @@ def _steps(grown: Base, tokens: Iterable[str]) -> set[str]:
         symbols = list(token)
         while len(symbols) > 1:
             steps.update(symbols)
-            pairs = [
-                (ranks.get(pair), place) for place, pair in enumerate(zip(symbols, symbols[1:], strict=False))
-            ]
+            pairs = [(ranks.get(pair), place) for place, pair in enumerate(pairwise(symbols))]
             living = [(rank, place) for rank, place in pairs if rank is not None]
             if not living:
                 break
@@ -161,13 +163,18 @@ def _special(base: Base, grown: Base) -> Iterator[str | None]:
         yield None if ids == before else f"{entry['content']!r}: {before} became {ids}"
 
 
-def _pieces(grown: Base, evidence: Evidence) -> Iterator[str | None]:
+def _pieces(base: Base, grown: Base, evidence: Evidence) -> Iterator[str | None]:
+    """Where the base's own two agree, which on a few texts (that hold a literal ▁, say) they do not."""
     from sentencepiece import SentencePieceProcessor
 
-    model = SentencePieceProcessor(model_proto=grown.piece_model)
+    before, after = (SentencePieceProcessor(model_proto=tokenizer.piece_model) for tokenizer in (base, grown))
     for batch in _batches([*evidence.texts, *evidence.words, *evidence.foreign]):
-        for text, fast, slow in zip(batch, _encoded(grown, batch), model.encode(batch), strict=True):
-            yield None if fast == slow else f"{text[:80]!r}: {_difference(grown, fast, slow)}"
+        for text, fast, slow in zip(batch, _encoded(grown, batch), after.encode(batch), strict=True):
+            if fast != slow and base.tokenizer.encode(text, add_special_tokens=False).ids == before.encode(
+                text
+            ):
+                yield f"{text[:80]!r}: {_difference(grown, fast, slow)}"
+            yield None
 
 
 def _difference(grown: Base, fast: list[int], slow: list[int]) -> str:

@@ -5,8 +5,6 @@ BPE and not Unigram: every token of a BPE vocabulary is made of two others of it
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
@@ -53,7 +51,6 @@ def train_intermediate(pretokens: Pretokens, base: Base, size: int, model: Path)
 
 
 def read_tokens(model: Path) -> list[str]:
-    """The intermediate tokenizer's tokens: those of several characters as they were learnt, then the single ones."""
+    """The intermediate tokenizer's tokens: those of several characters as learnt, then the single ones."""
     proto = ModelProto.FromString(model.read_bytes())
-    pieces = [piece.piece for piece in proto.pieces if piece.type == piece.NORMAL]
-    return pieces
+    return [piece.piece for piece in proto.pieces if piece.type == piece.NORMAL]

@@ -23,7 +23,7 @@ TOKENS_AT_ONCE: Final = 512
 
 
 def losses_before_training(grown: Grown, rows: RowMaker, texts: Sequence[str]) -> list[Loss]:
-    """Bits per byte of `texts` under the base grown by each variant; of tied models the input rows serve for both."""
+    """Bits per byte of `texts` under each variant; of tied models the input rows serve for both."""
     model = AutoModelForCausalLM.from_pretrained(grown.request.base, local_files_only=True).eval()
     inputs, outputs = (table.weight.detach()[: grown.base.num_ids].clone() for table in _tables(model))
     model.resize_token_embeddings(grown.tokenizer.num_ids, mean_resizing=False)
@@ -38,16 +38,18 @@ def losses_before_training(grown: Grown, rows: RowMaker, texts: Sequence[str]) -
                 head[grown.base.num_ids :] = rows.make(of_output, outputs).to(head.dtype)
             table[grown.base.num_ids :] = rows.make(of_input, inputs).to(table.dtype)
         bits = bits_per_byte(model, grown.tokenizer.tokenizer, texts)
-        found.append(Loss(input_rows=of_input, output_rows=of_input if is_tied else of_output, bits_per_byte=bits))
+        found.append(
+            Loss(input_rows=of_input, output_rows=of_input if is_tied else of_output, bits_per_byte=bits)
+        )
     return found
 
 
-def _tables(model: PreTrainedModel):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _tables(model: PreTrainedModel):  # type: ignore[no-untyped-def]
     return model.get_input_embeddings(), model.get_output_embeddings()
 
 
-def bits_per_byte(model: PreTrainedModel, tokenizer, texts: Sequence[str]) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Bits per UTF-8 byte of the texts, each begun afresh; the first token of a text is given, its bytes counted."""
+def bits_per_byte(model: PreTrainedModel, tokenizer, texts: Sequence[str]) -> float:  # type: ignore[no-untyped-def]
+    """Bits per UTF-8 byte of the texts, each begun afresh after bos; at most TOKENS_AT_ONCE of each."""
     nats, num_bytes = 0.0, 0
     start = model.config.bos_token_id
     with torch.inference_mode():

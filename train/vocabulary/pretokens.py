@@ -20,22 +20,22 @@ from tokenizers.models import WordLevel
 
 from malmoi.errors import RecipeError
 from train.corpus.words import SCHEMA, add_up, read_words, text_buffers
-from train.vocabulary.base import SPACE, Base
+from train.vocabulary.base import (
+    FIRST_LETTER,
+    FIRST_SYLLABLE,
+    LAST_LETTER,
+    LAST_SYLLABLE,
+    SPACE,
+    Base,
+    is_hangul,
+)
 from train.vocabulary.segmentation import Codes, Longs, Words
 
 HANGUL: Final = "[\\x{3131}-\\x{318E}\\x{AC00}-\\x{D7A3}]"
 """Syllables and the letters that stand alone (ㅋㅋ), for arrow's regular expressions (RE2)."""
 SPACE_CODE: Final = ord(SPACE)
-FIRST_LETTER, LAST_LETTER = 0x3131, 0x318E
-FIRST_SYLLABLE, LAST_SYLLABLE = 0xAC00, 0xD7A3
 NUM_SYLLABLE_CODES: Final = 1 << 16
 Bytes = npt.NDArray[np.uint8]
-
-
-def is_hangul(character: str) -> bool:
-    """Whether it is a syllable or a single letter."""
-    code = ord(character)
-    return FIRST_SYLLABLE <= code <= LAST_SYLLABLE or FIRST_LETTER <= code <= LAST_LETTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def count_pretokens(table: Path, base: Base) -> Pretokens:
     return Pretokens(texts, words, syllables)
 
 
-def _cut_pieces(base: Base):  # noqa: ANN202
+def _cut_pieces(base: Base):
     check_script(base)
     state = base.tokenizer
     probe = "가" if state.normalizer is None else state.normalizer.normalize_str("가")
@@ -111,8 +111,8 @@ def check_script(base: Base) -> None:
             )
 
 
-def _cut_bytes(base: Base):  # noqa: ANN202
-    """Cuts by the base's own pre-tokenizer, many words at a time: every pre-token is "unknown", its span is not."""
+def _cut_bytes(base: Base):
+    """Cuts by the base's own pre-tokenizer, many words at a time: of every pre-token the span is told."""
     spans = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     if base.tokenizer.normalizer is not None:
         spans.normalizer = base.tokenizer.normalizer

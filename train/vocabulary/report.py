@@ -83,7 +83,9 @@ def compare(before: Base, after: Base, samples: Mapping[str, Sequence[str]]) -> 
     ]
 
 
-def report_files(grown: Grown, domains: Sequence[Domain], losses: Sequence[Loss], where: str) -> dict[str, str | bytes]:
+def report_files(
+    grown: Grown, domains: Sequence[Domain], losses: Sequence[Loss], where: str
+) -> dict[str, str | bytes]:
     """The report's files, by name. `where`: what the texts of `domains` are."""
     choice = grown.choice
     record = {
@@ -126,8 +128,8 @@ def _markdown(grown: Grown, domains: Sequence[Domain], losses: Sequence[Loss], w
         f"# {len(choice.tokens):,} tokens more",
         f"{grown.base.num_ids:,} tokens of the base, {grown.tokenizer.num_ids:,} in all. Recipe {recipe.name} "
         f"({recipe.source}); its source does not state: {', '.join(recipe.assumed) or 'nothing'}.",
-        f"Chosen on {corpus.num_texts:,} texts, {corpus.num_bytes / 1e6:,.1f} MB, {choice.num_words:,} distinct "
-        f"pre-tokens; tokens that occur fewer than {grown.threshold} times were dropped.",
+        f"Chosen on {corpus.num_texts:,} texts, {corpus.num_bytes / 1e6:,.1f} MB, {choice.num_words:,} "
+        f"distinct pre-tokens; tokens that occur fewer than {grown.threshold} times were dropped.",
         _bad_lines(grown),
         "## Tokens spent, before and after",
         f"On {where}.",
@@ -136,8 +138,8 @@ def _markdown(grown: Grown, domains: Sequence[Domain], losses: Sequence[Loss], w
         "## Rounds",
         "| round | tokens | dropped | added | words encoded |\n| --- | --- | --- | --- | --- |\n"
         + "\n".join(
-            f"| {number} | {entry.num_tokens:,} | {entry.num_dropped:,} | {entry.num_added:,} | {entry.num_encoded:,} |"
-            for number, entry in enumerate(choice.rounds, 1)
+            f"| {number} | {of.num_tokens:,} | {of.num_dropped:,} | {of.num_added:,} | {of.num_encoded:,} |"
+            for number, of in enumerate(choice.rounds, 1)
         ),
         "The last one cuts to the size asked for.",
         "## How often the new tokens occur",
@@ -152,7 +154,9 @@ def _markdown(grown: Grown, domains: Sequence[Domain], losses: Sequence[Loss], w
             "## Loss before any training",
             f"Bits per UTF-8 byte, on {where}; lower is better.",
             "| input rows | output rows | bits per byte |\n| --- | --- | --- |\n"
-            + "\n".join(f"| {loss.input_rows} | {loss.output_rows} | {loss.bits_per_byte:.4f} |" for loss in losses),
+            + "\n".join(
+                f"| {loss.input_rows} | {loss.output_rows} | {loss.bits_per_byte:.4f} |" for loss in losses
+            ),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -162,15 +166,20 @@ def _bad_lines(grown: Grown) -> str:
     if not corpus.bad_lines:
         return ""
     kinds = ", ".join(f"{kind}: {count:,}" for kind, count in corpus.bad_lines.items())
-    return f"Lines left out: {kinds}. The first:\n\n" + "\n".join(f"- {line}" for line in corpus.examples[:NUM_SHOWN])
+    return f"Lines left out: {kinds}. The first:\n\n" + "\n".join(
+        f"- {line}" for line in corpus.examples[:NUM_SHOWN]
+    )
 
 
 def _domains_table(domains: Sequence[Domain]) -> str:
-    head = "| | characters | tokens/character | | fewer | tokens/word | | bytes' share | |\n" + "| --- " * 9 + "|"
+    head = (
+        "| | characters | tokens/character | | fewer | tokens/word | | bytes' share | |\n" + "| --- " * 9 + "|"
+    )
     rows = [
         f"| {domain.name} | {domain.num_characters:,} | {domain.before.tokens_per_character:.3f} | "
-        f"{domain.after.tokens_per_character:.3f} | {domain.saving:.1%} | {domain.before.tokens_per_word:.2f} | "
-        f"{domain.after.tokens_per_word:.2f} | {domain.before.byte_share:.2%} | {domain.after.byte_share:.2%} |"
+        f"{domain.after.tokens_per_character:.3f} | {domain.saving:.1%} | "
+        f"{domain.before.tokens_per_word:.2f} | {domain.after.tokens_per_word:.2f} | "
+        f"{domain.before.byte_share:.2%} | {domain.after.byte_share:.2%} |"
         for domain in domains
     ]
     return "\n".join([head, *rows])
@@ -180,7 +189,10 @@ def _extremes(grown: Grown) -> str:
     choice = grown.choice
     order = sorted(range(len(choice.tokens)), key=lambda place: -choice.counts[place])
     shown = [
-        " ".join(f"`{grown.base.text(choice.tokens[place]) or choice.tokens[place]}` {choice.counts[place]:,}" for place in part)
+        " ".join(
+            f"`{grown.base.text(choice.tokens[place]) or choice.tokens[place]}` {choice.counts[place]:,}"
+            for place in part
+        )
         for part in (order[:NUM_SHOWN], order[-NUM_SHOWN:])
     ]
     steps = sum(not words for words in choice.examples)
@@ -200,17 +212,27 @@ def _counts_plot(grown: Grown) -> bytes:
 def _fertility_plot(domains: Sequence[Domain]) -> bytes:
     names = [domain.name for domain in domains]
 
-    def draw(axes):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def draw(axes):  # type: ignore[no-untyped-def]
         places = range(len(names))
-        axes.bar([place - 0.2 for place in places], [d.before.tokens_per_character for d in domains], 0.4, label="before")
-        axes.bar([place + 0.2 for place in places], [d.after.tokens_per_character for d in domains], 0.4, label="after")
+        axes.bar(
+            [place - 0.2 for place in places],
+            [d.before.tokens_per_character for d in domains],
+            0.4,
+            label="before",
+        )
+        axes.bar(
+            [place + 0.2 for place in places],
+            [d.after.tokens_per_character for d in domains],
+            0.4,
+            label="after",
+        )
         axes.set_xticks(list(places), names, rotation=90, fontsize=7)
         axes.legend()
 
     return _plot(draw, x="", y="tokens per character", logarithmic=False)
 
 
-def _plot(draw, *, x: str, y: str, logarithmic: bool) -> bytes:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _plot(draw, *, x: str, y: str, logarithmic: bool) -> bytes:  # type: ignore[no-untyped-def]
     """A PNG; the same numbers give the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -39,7 +39,7 @@ class Rules:
     results: Ints
     """The token that left and right become."""
     is_bridge: Bools
-    """From a new part to a token of the base: words merged by one may change though none of their tokens died."""
+    """From a new part to a token of the base: a word merged by one may change though no token of it died."""
     keys: Longs
     ranks: Ints
 
@@ -180,7 +180,7 @@ class Derivations:
     is_reached: Bools
     """Whether encoding the token's own text gives that one token: if not, no text does."""
     parts: Ints
-    """Of all tokens, end to end: what stood on the way, first symbols and results, the token itself included."""
+    """Of all tokens, end to end: what stood on the way, first symbols and results, itself included."""
     starts: Longs
 
 

@@ -17,8 +17,8 @@ LONGEST_SUBWORD: Final = 3
 """Characters: Korean words are two or three syllables and a particle."""
 
 
-def train_vectors(texts: Iterable[str], model: Path, *, seed: int) -> None:
-    """fastText skip-gram vectors of the texts' words and their parts, into `model`; the same texts give the same.
+def train_vectors(texts: Iterable[str], model: Path) -> None:
+    """fastText skip-gram vectors of the texts' words and their parts, into `model`.
 
     Source: Bojanowski et al., arXiv:1607.04606. One thread, for with more the result depends on their timing.
     """
@@ -36,7 +36,6 @@ def train_vectors(texts: Iterable[str], model: Path, *, seed: int) -> None:
         maxn=LONGEST_SUBWORD,
         bucket=200_000,
         thread=1,
-        seed=seed,
         verbose=0,
     )
     partial = model.with_suffix(".partial")
@@ -46,7 +45,7 @@ def train_vectors(texts: Iterable[str], model: Path, *, seed: int) -> None:
 
 
 def read_vectors(path: Path) -> Vectors:
-    """Vectors from a fastText model (.bin), a word2vec text file (.vec, .txt) or a sentence-transformers directory.
+    """Vectors from a fastText .bin, a word2vec .vec or .txt, or a sentence-transformers directory.
 
     Raises: RecipeError if it is none of them.
     """

