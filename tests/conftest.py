@@ -12,6 +12,14 @@ import pytest
 from tests.support.checkpoints import create_tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
+DEMO_SOURCES = (
+    "train/demo/*.py",
+    "train/recipes/demo.py",
+    "train/[gkpt]*.py",  # generation, korean, packing, tokenizer, training
+    "malmoi/c*.py",  # chat, checkpoint, checkpoint_files
+    "malmoi/*.jinja",
+)
+"""What decides the demo's bytes."""
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -32,7 +40,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
     """The demo, trained by the real command; kept in build/ for as long as its sources stay the same."""
-    sources = sorted([*ROOT.glob("train/**/*.py"), *ROOT.glob("malmoi/*.[pj]*")])
+    sources = sorted(source for pattern in DEMO_SOURCES for source in ROOT.glob(pattern))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     out = ROOT / "build" / f"demo-{digest[:12]}"
     if not out.exists():

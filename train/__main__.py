@@ -25,9 +25,7 @@ def demo(out: Path, seed: int = 0, overwrite: bool = False) -> None:
         seed: The same seed on the same machine gives the same bytes.
         overwrite: Replace what is in the directory.
     """
-    # A thread that waits for another must not spin: beside any other busy process it takes the core that
-    # the other needs, and a step took ten times as long. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _wait_without_spinning()
     from train.demo.course import OVERALL, teach
 
     metrics = teach(out, seed=seed, overwrite=overwrite)
@@ -76,6 +74,7 @@ def vocabulary(
         seed: For random rows.
         overwrite: Replace what is in OUT.
     """
+    _wait_without_spinning()
     from train.recipes import GROWTHS
     from train.vocabulary import command
     from train.vocabulary.growth import Request
@@ -99,6 +98,13 @@ def vocabulary(
     grown = command.run(request, out, work, memory_bytes=memory_bytes, overwrite=overwrite, held_out=held_out)
     num_new, num_all = len(grown.choice.tokens), grown.tokenizer.num_ids
     print(f"{out}: {num_new} tokens added, {num_all} in all; see {out / 'report.md'}")
+
+
+def _wait_without_spinning() -> None:
+    """A thread that waits for another must not spin: beside any other busy process it takes the core that the
+    other needs, and a step took ten times as long. Read once, when torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main() -> None:

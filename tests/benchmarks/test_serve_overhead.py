@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from benchmarks.serve_overhead import processes, report, runs
+from benchmarks import processes
+from benchmarks.serve_overhead import report, runs
 from benchmarks.serve_overhead.servers import Contender, Name, with_port
 
 

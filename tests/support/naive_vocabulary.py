@@ -18,7 +18,7 @@ def naive_choice(
     characters = Counter(character for text in texts for character in text if _is_hangul(character))
     known = set(base.vocabulary)
     candidates = [token for token in intermediate if token not in known and base.implies_script(token)]
-    missing = []
+    missing: list[str] = []
     for character in sorted(characters):
         token = base.token(character)
         if characters[character] >= threshold and token not in known and token not in candidates:

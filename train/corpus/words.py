@@ -29,9 +29,10 @@ BYTES_PER_CHARACTER: Final = 24
 """About what counting takes while it lasts: text, words and the table of them."""
 ROWS_AT_ONCE: Final = 1 << 18
 BOUNDARY: Final = re.compile(r"(?<=\S)(?= )|(?<=[^\S ])(?= (?! ))")
-SPACE: Final = pa.scalar(" ", pa.large_string())
+A_SPACE: Final = pa.scalar(" ", pa.large_string())
 NOTHING: Final = pa.scalar("", pa.large_string())
-SCHEMA: Final = pa.schema([("word", pa.large_string()), ("count", pa.int64())])
+SCHEMA: Final = pa.schema([("word", pa.large_string()), ("count", pa.int64()), ("first", pa.int64())])
+"""`first`: how many of `count` begin a text, where some tokenizers put a space."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -43,7 +44,7 @@ def split_words(text: str) -> list[str]:
 class WordCounter(PipelineStep):  # type: ignore[misc]  # datatrove has no types
     """Counts the words of this task's documents into `folder`, in files of at most `memory_bytes` of words.
 
-    A file `RANK-NUMBER.arrow` holds NUM_PARTITIONS record batches (word, count); a word is in the partition
+    A file `RANK-NUMBER.arrow` holds NUM_PARTITIONS record batches of SCHEMA; a word is in the partition
     that `_partition` gives it, in every file.
     """
 
@@ -93,20 +94,33 @@ def count_words(texts: Sequence[str]) -> pa.Table:
     words, starts = split.values, split.offsets.to_numpy()[:-1]
     is_first = np.zeros(len(words), bool)
     is_first[starts] = True
-    others = words.filter(pa.array(~is_first)).value_counts()
+    firsts, others = words.filter(pa.array(is_first)), words.filter(pa.array(~is_first))
+    # Where a text begins with a space, what stands before it is no word, and the next one is the first.
+    is_second = np.zeros(len(words), bool)
+    empty = starts[pc.equal(words.take(pa.array(starts)), "").to_numpy(zero_copy_only=False)]
+    is_second[empty[empty + 1 < len(words)] + 1] = True
+    seconds = others.filter(pa.array(is_second[~is_first]))
+    others = others.filter(pa.array(~is_second[~is_first]))
+    by_hand = [split_words(text) for text in array.filter(has_run).to_pylist()]
     tables = [
-        _table(words.filter(pa.array(is_first)).value_counts()),
-        _table(others, pc.binary_join_element_wise(SPACE, others.field("values"), NOTHING)),
+        _table(firsts, is_first=True),
+        _table(seconds, is_first=True, before=A_SPACE),
+        _table(others, before=A_SPACE),
+        _table(pa.array([words[0] for words in by_hand], pa.large_string()), is_first=True),
+        _table(pa.array([word for words in by_hand for word in words[1:]], pa.large_string())),
     ]
-    by_hand = [word for text in array.filter(has_run).to_pylist() for word in split_words(text)]
-    tables.append(_table(pa.array(by_hand, pa.large_string()).value_counts()))
     table = pa.concat_tables(tables)
-    return table.filter(pc.not_equal(table["word"], ""))  # what "begins" a text that begins with a space
+    return table.filter(pc.not_equal(table["word"], ""))
 
 
-def _table(value_counts: pa.StructArray, words: pa.LargeStringArray | None = None) -> pa.Table:
-    values, counts = value_counts.field("values"), value_counts.field("counts")
-    return pa.table([values if words is None else words, counts], schema=SCHEMA)
+def _table(words: pa.LargeStringArray, *, is_first: bool = False, before: pa.Scalar = NOTHING) -> pa.Table:
+    """The distinct words, each behind `before`, and their counts."""
+    counted = words.value_counts()
+    counts = counted.field("counts")
+    firsts = counts if is_first else pa.array(np.zeros(len(counts), np.int64))
+    return pa.table(
+        [pc.binary_join_element_wise(before, counted.field("values"), NOTHING), counts, firsts], schema=SCHEMA
+    )
 
 
 def add_up(tables: Iterable[pa.Table]) -> pa.Table:
@@ -115,9 +129,12 @@ def add_up(tables: Iterable[pa.Table]) -> pa.Table:
     if not table.num_rows:
         return table
     encoded = table["word"].chunk(0).dictionary_encode()
-    totals = np.zeros(len(encoded.dictionary), np.int64)
-    np.add.at(totals, encoded.indices.to_numpy(), table["count"].chunk(0).to_numpy())
-    return pa.table([encoded.dictionary, pa.array(totals)], schema=SCHEMA)
+    totals = []
+    for name in ("count", "first"):
+        total = np.zeros(len(encoded.dictionary), np.int64)
+        np.add.at(total, encoded.indices.to_numpy(), table[name].chunk(0).to_numpy())
+        totals.append(pa.array(total))
+    return pa.table([encoded.dictionary, *totals], schema=SCHEMA)
 
 
 def _spill(table: pa.Table, path: Path) -> None:
@@ -153,7 +170,7 @@ def text_buffers(words: pa.LargeStringArray) -> tuple[Ints, npt.NDArray[np.uint8
 
 
 def merge_words(files: Iterable[Path], out: Path) -> int:
-    """Adds up the counters' files into one Parquet table (word, count) and returns the number of its rows.
+    """Adds up the counters' files into one Parquet table of SCHEMA and returns the number of its rows.
 
     Rows are ordered by partition, then by word: the same corpus gives the same bytes, however it was cut.
     """
@@ -179,5 +196,5 @@ def merge_words(files: Iterable[Path], out: Path) -> int:
 
 
 def read_words(path: Path) -> Iterator[pa.RecordBatch]:
-    """The table's rows, a batch of (word, count) at a time."""
+    """The table's rows, a batch of them at a time."""
     yield from pa.parquet.ParquetFile(path).iter_batches(ROWS_AT_ONCE)

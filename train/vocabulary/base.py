@@ -62,8 +62,9 @@ class Base:
 
     @cached_property
     def vocabulary(self) -> dict[str, int]:
-        """Every token and its id, special ones included."""
-        return dict(self.tokenizer.get_vocab(with_added_tokens=True))
+        """Every token and its id, special ones included, in the order of ids."""
+        found = self.tokenizer.get_vocab(with_added_tokens=True)  # in another order in every process
+        return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
     @cached_property
     def num_ids(self) -> int:
@@ -196,7 +197,7 @@ def _family(state: Mapping[str, Any], path: Path) -> Family:
 def from_pieces(model: bytes) -> dict[str, Any]:
     """tokenizer.json for a SentencePiece BPE model; bos and eos are not added by themselves."""
     from sentencepiece.sentencepiece_model_pb2 import ModelProto
-    from tokenizers import AddedToken, decoders, pre_tokenizers
+    from tokenizers import AddedToken, decoders, normalizers
     from tokenizers.models import BPE
 
     proto = ModelProto.FromString(model)
@@ -208,9 +209,10 @@ def from_pieces(model: bytes) -> dict[str, Any]:
     unk = proto.pieces[proto.trainer_spec.unk_id].piece
     merges = all_splits(sorted(scores, key=lambda piece: (-scores[piece], pieces[piece])), pieces)
     tokenizer = Tokenizer(BPE(pieces, merges, unk_token=unk, fuse_unk=True, byte_fallback=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement=SPACE, prepend_scheme="first" if prefix else "never", split=False
-    )
+    # As Llama 2 and Mistral ship it: a space before every text, also one that begins with a space, so that
+    # nothing is lost when decoding takes one away.
+    spaces = normalizers.Replace(" ", SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), spaces]) if prefix else spaces
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if prefix else steps)
     special = [piece.piece for piece in proto.pieces if piece.type in (piece.CONTROL, piece.UNKNOWN)]

@@ -238,7 +238,8 @@ def _whole(pretokens: Pretokens, base: Base, universe: Mapping[str, int]) -> Int
     numbers = {base.text(token): number for token, number in universe.items()}
     numbers.pop(None, None)
     places = pc.index_in(pretokens.texts, pa.array(list(numbers), pa.large_string())).fill_null(-1).to_numpy()
-    return np.append(np.fromiter(numbers.values(), np.int32), np.int32(-1))[places]
+    found: Ints = np.append(np.fromiter(numbers.values(), np.int32), np.int32(-1))[places]
+    return found
 
 
 class _Loop:
@@ -314,7 +315,8 @@ class _Loop:
         """What is worth a place of its own: frequent enough, a frequent syllable, or named by a person."""
         candidates = self.candidates
         wanted = candidates.wanted & (self.alive | candidates.is_missing)
-        return wanted & ((self.counts >= self.threshold) | self.is_frequent_syllable | candidates.is_kept)
+        worth: Bools = (self.counts >= self.threshold) | self.is_frequent_syllable | candidates.is_kept
+        return wanted & worth
 
     def _closed(self, tokens: Bools) -> Bools:
         """`tokens` and all that they are merged from."""

@@ -15,7 +15,6 @@ from train.vocabulary.growth import (
     write_checkpoint,
     write_tokenizer,
 )
-from train.vocabulary.losses import losses_before_training
 from train.vocabulary.report import compare, report_files
 
 log = logging.getLogger(__name__)
@@ -42,6 +41,8 @@ def run(
     domains = compare(grown.base, grown.tokenizer, samples)
     has_weights = request.base.is_dir() and any(request.base.glob("*.safetensors"))
     if has_weights:
+        from train.vocabulary.losses import losses_before_training  # transformers: seconds to import
+
         texts = [text for sample in samples.values() for text in sample[: NUM_LOSS_TEXTS // len(samples) + 1]]
         losses = losses_before_training(grown, RowMaker(grown, work), texts)
         write_checkpoint(

@@ -45,7 +45,7 @@ def old_subwords(base: Base, tokens: Sequence[str], *, skip_space: bool) -> list
 
 def _is_bare(base: Base, number: int) -> bool:
     """Whether the token is white space, or a byte that is no character."""
-    token = base.tokenizer.id_to_token(number)
+    token = str(base.tokenizer.id_to_token(number))
     text = base.text(token)
     return text is None or not text.strip() or (token.startswith("<0x") and len(token) == 6)
 

@@ -23,8 +23,7 @@ def _grown_state(base: Base, tokens: Sequence[str]) -> dict[str, Any]:
     state: dict[str, Any] = copy.deepcopy(dict(base.state))
     # Special tokens, too, go into the model's vocabulary: one that is only an added token is given the next
     # free id when the file is read, and that would now be another.
-    vocabulary = dict(sorted(base.vocabulary.items(), key=lambda entry: entry[1]))
-    vocabulary |= {token: base.num_ids + place for place, token in enumerate(tokens)}
+    vocabulary = base.vocabulary | {token: base.num_ids + place for place, token in enumerate(tokens)}
     state["model"]["vocab"] = vocabulary
     is_paired = bool(base.state["model"]["merges"]) and isinstance(base.state["model"]["merges"][0], list)
     merges = grown_merges(base, tokens)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 
-from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
+from malmoi.checkpoint import OUTPUT_ROWS, Checkpoint, create_checkpoint, open_checkpoint
 from malmoi.errors import CorpusError
 from malmoi.provenance import (
     Origin,
@@ -162,7 +162,7 @@ def _evidence(pretokens: Pretokens, shards: Sequence[Shard], request: Request) -
     texts = [text for samples in sample_texts(shards, request, NUM_EVIDENCE).values() for text in samples]
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     foreign = list(dict.fromkeys(line.strip() for line in lines if not has_script(line)))[:NUM_EVIDENCE]
-    return Evidence(words=words, texts=[text for text in texts if text == text.strip()], foreign=foreign)
+    return Evidence(words=words, texts=texts, foreign=foreign)
 
 
 def sample_texts(shards: Sequence[Shard], request: Request, num_texts: int) -> Mapping[str, list[str]]:
@@ -249,7 +249,7 @@ class RowMaker:
 
     def __call__(self, name: str, rows: torch.Tensor) -> torch.Tensor:
         """The new rows of the table `name`. Shapes: as `make`."""
-        is_output = bool(embeddings.OUTPUT_ROWS.search(name))
+        is_output = bool(OUTPUT_ROWS.search(name))
         return self.make(self._recipe.output_rows if is_output else self._recipe.input_rows, rows)
 
     def make(self, initialiser: Initialiser, rows: torch.Tensor) -> torch.Tensor:

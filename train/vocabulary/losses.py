@@ -1,9 +1,10 @@
 """The loss of a grown model before any training, for each way to begin the new rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from malmoi import measure
@@ -20,6 +21,9 @@ VARIANTS: Final[tuple[tuple[Initialiser, Initialiser], ...]] = (
 )
 """Input and output rows: EEVE's, its mean for both, tedllm's, and two straw men to be better than."""
 TOKENS_AT_ONCE: Final = 512
+ROWS_AT_ONCE: Final = 16
+DIGITS: Final = 4
+"""Kept of a loss: the order in which threads add up shows in the last of them."""
 
 
 def losses_before_training(grown: Grown, rows: RowMaker, texts: Sequence[str]) -> list[Loss]:
@@ -37,7 +41,7 @@ def losses_before_training(grown: Grown, rows: RowMaker, texts: Sequence[str]) -
             if not is_tied:
                 head[grown.base.num_ids :] = rows.make(of_output, outputs).to(head.dtype)
             table[grown.base.num_ids :] = rows.make(of_input, inputs).to(table.dtype)
-        bits = bits_per_byte(model, grown.tokenizer.tokenizer, texts)
+        bits = round(bits_per_byte(model, grown.tokenizer.tokenizer, texts), DIGITS)
         found.append(
             Loss(input_rows=of_input, output_rows=of_input if is_tied else of_output, bits_per_byte=bits)
         )
@@ -48,20 +52,28 @@ def _tables(model: PreTrainedModel):  # type: ignore[no-untyped-def]
     return model.get_input_embeddings(), model.get_output_embeddings()
 
 
-def bits_per_byte(model: PreTrainedModel, tokenizer, texts: Sequence[str]) -> float:  # type: ignore[no-untyped-def]
+def bits_per_byte(model: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     """Bits per UTF-8 byte of the texts, each begun afresh after bos; at most TOKENS_AT_ONCE of each."""
+    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    rows = sorted((found.ids[:TOKENS_AT_ONCE] for found in encoded if found.ids), key=len)
+    start = [] if model.config.bos_token_id is None else [model.config.bos_token_id]
     nats, num_bytes = 0.0, 0
-    start = model.config.bos_token_id
-    with torch.inference_mode():
-        for text in texts:
-            ids = tokenizer.encode(text, add_special_tokens=False).ids[:TOKENS_AT_ONCE]
-            if start is not None:
-                ids = [start, *ids]
-            tokens = torch.tensor([ids])
-            if len(ids) < 2:
-                continue
-            logits = model(input_ids=tokens, use_cache=False).logits.float()
-            loss = torch.nn.functional.cross_entropy(logits[0, :-1], tokens[0, 1:], reduction="sum")
-            nats += loss.item()
-            num_bytes += len(tokenizer.decode(ids[start is not None :], skip_special_tokens=False).encode())
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        batch = [start + ids for ids in rows[first : first + ROWS_AT_ONCE]]
+        nats += sum(_nats(model, batch))
+    for ids in rows:
+        counted = ids if start else ids[1:]  # without bos the first token is given
+        num_bytes += len(tokenizer.decode(counted, skip_special_tokens=False).encode())
     return measure.bits_per_byte(nats, num_bytes)
+
+
+def _nats(model: PreTrainedModel, batch: list[list[int]]) -> Iterator[float]:
+    """The summed loss of each row but its first token; the logits of one row at a time are in memory."""
+    width = max(map(len, batch))
+    tokens = torch.tensor([ids + [0] * (width - len(ids)) for ids in batch])  # (rows, tokens)
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in batch])
+    with torch.inference_mode():
+        hidden = model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+        for ids, states in zip(batch, hidden, strict=True):
+            logits = model.get_output_embeddings()(states[: len(ids) - 1]).float()  # (tokens - 1, vocab)
+            yield torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()

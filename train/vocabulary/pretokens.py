@@ -5,7 +5,7 @@ of Hangul with the spaces before it is one, because no token of the base joins H
 before it (`check_script` refuses a base that does).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,8 @@ HANGUL: Final = "[\\x{3131}-\\x{318E}\\x{AC00}-\\x{D7A3}]"
 SPACE_CODE: Final = ord(SPACE)
 NUM_SYLLABLE_CODES: Final = 1 << 16
 Bytes = npt.NDArray[np.uint8]
+Cut = Callable[[pa.RecordBatch], Iterator[pa.Table]]
+"""Pre-tokens of a batch of words (word, count), as tables of the same columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def count_pretokens(table: Path, base: Base) -> Pretokens:
     Raises: RecipeError if the base has tokens that join Hangul to something else.
     """
     cut = _cut_bytes(base) if base.is_bytes else _cut_pieces(base)
-    tables = []
+    tables: list[pa.Table] = []
     for batch in read_words(table):
         batch = batch.filter(pc.match_substring_regex(batch["word"], HANGUL))
         if batch.num_rows:
@@ -76,26 +78,40 @@ def count_pretokens(table: Path, base: Base) -> Pretokens:
     return Pretokens(texts, words, syllables)
 
 
-def _cut_pieces(base: Base):
+def _cut_pieces(base: Base) -> Cut:
     check_script(base)
-    state = base.tokenizer
-    probe = "가" if state.normalizer is None else state.normalizer.normalize_str("가")
-    if state.pre_tokenizer is not None:
-        probe = "".join(piece for piece, _ in state.pre_tokenizer.pre_tokenize_str(probe))
-    has_prefix = probe.startswith(SPACE)
+    prefix = _prefix(base)
 
     def cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
         starts, data = text_buffers(batch["word"])
-        counts = batch["count"].to_numpy()
+        counts, firsts = batch["count"].to_numpy(), batch["first"].to_numpy()
         capacity = 2 * len(data) + len(starts)
-        out, out_starts = np.empty(capacity, np.uint8), np.empty(len(data) + 1, np.int64)
-        out_counts = np.empty(len(data), np.int64)
-        num = _cut_hangul(starts, data, counts, has_prefix, out, out_starts, out_counts)
+        out, out_starts = np.empty(2 * capacity, np.uint8), np.empty(2 * len(data) + 1, np.int64)
+        out_counts = np.empty(2 * len(data), np.int64)
+        num = _cut_hangul(starts, data, counts, firsts, prefix, out, out_starts, out_counts)
         buffers = [None, pa.py_buffer(out_starts[: num + 1]), pa.py_buffer(out[: out_starts[num]])]
         units = pa.Array.from_buffers(pa.large_string(), num, buffers)
-        yield pa.table([units, pa.array(out_counts[:num])], schema=SCHEMA)
+        yield _counted(units, pa.array(out_counts[:num]))
 
     return cut
+
+
+def _counted(pretokens: pa.LargeStringArray, counts: pa.Int64Array) -> pa.Table:
+    """In the word table's form, so that it can be added up by the same function."""
+    return pa.table([pretokens, counts, pa.array(np.zeros(len(counts), np.int64))], schema=SCHEMA)
+
+
+def _prefix(base: Base) -> int:
+    """How a text begins: 0 as it is, 1 with a space unless there is one, 2 with one more space than it has."""
+
+    def spaces(text: str) -> int:
+        if base.tokenizer.normalizer is not None:
+            text = base.tokenizer.normalizer.normalize_str(text)
+        if base.tokenizer.pre_tokenizer is not None:
+            text = "".join(piece for piece, _ in base.tokenizer.pre_tokenizer.pre_tokenize_str(text))
+        return text.index("가")
+
+    return spaces("가") + spaces(" 가") - 1
 
 
 def check_script(base: Base) -> None:
@@ -111,7 +127,7 @@ def check_script(base: Base) -> None:
             )
 
 
-def _cut_bytes(base: Base):
+def _cut_bytes(base: Base) -> Cut:
     """Cuts by the base's own pre-tokenizer, many words at a time: of every pre-token the span is told."""
     spans = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
     if base.tokenizer.normalizer is not None:
@@ -127,8 +143,7 @@ def _cut_bytes(base: Base):
                 prefix = " " if has_prefix and start == 0 and not word.startswith(" ") else ""
                 found.append(prefix + word[start:end])
                 numbers.append(number)
-        units = pa.array(found, pa.large_string())
-        table = pa.table([units, batch["count"].take(pa.array(numbers, pa.int64()))], schema=SCHEMA)
+        table = _counted(pa.array(found, pa.large_string()), batch["count"].take(pa.array(numbers, pa.int64())))
         yield table.filter(pc.match_substring_regex(table["word"], HANGUL))
 
     return cut
@@ -138,7 +153,7 @@ def _cut_bytes(base: Base):
 def _code_at(data: Bytes, place: int, end: int) -> int:
     """The code point of a three-byte character, -1 for any other."""
     if place + 2 < end and data[place] >> 4 == 0xE:
-        return (data[place] & 0xF) << 12 | (data[place + 1] & 0x3F) << 6 | (data[place + 2] & 0x3F)
+        return int((data[place] & 0xF) << 12 | (data[place + 1] & 0x3F) << 6 | (data[place + 2] & 0x3F))
     return -1
 
 
@@ -152,42 +167,69 @@ def _cut_hangul(
     starts: Longs,
     data: Bytes,
     counts: Longs,
-    has_prefix: bool,
+    firsts: Longs,
+    prefix: int,
     out: Bytes,
     out_starts: Longs,
     out_counts: Longs,
 ) -> int:
-    """Writes each run of Hangul with the spaces before it; returns their number."""
+    """Writes each run of Hangul with the spaces before it; returns their number.
+
+    A word that begins with a space, and both begins texts and does not, is written twice where that matters.
+    """
     num, size = 0, 0
     out_starts[0] = 0
     for word in range(len(starts) - 1):
         place, end = starts[word], starts[word + 1]
-        num_spaces = 1 if has_prefix and data[place] != 0x20 else 0
-        while place < end:
-            code = _code_at(data, place, end)
-            if data[place] == 0x20:
-                num_spaces += 1
-                place += 1
-            elif code == SPACE_CODE:
-                num_spaces += 1
-                place += 3
-            elif not _is_hangul(code):
-                num_spaces = 0
-                place += 1
-            else:
-                for _ in range(num_spaces):
-                    out[size] = 0x20
-                    size += 1
-                num_spaces = 0
-                while _is_hangul(code):
-                    out[size : size + 3] = data[place : place + 3]
-                    size += 3
-                    place += 3
-                    code = _code_at(data, place, end)
-                out_counts[num] = counts[word]
-                num += 1
-                out_starts[num] = size
+        has_space = data[place] == 0x20
+        num_begun = firsts[word] if (has_space and prefix == 2) or (not has_space and prefix) else 0
+        if num_begun:
+            num, size = _cut_word(data, place, end, 1, num_begun, num, size, out, out_starts, out_counts)
+        if counts[word] > num_begun:
+            rest = counts[word] - num_begun
+            num, size = _cut_word(data, place, end, 0, rest, num, size, out, out_starts, out_counts)
     return num
+
+
+@numba.njit(cache=True)
+def _cut_word(
+    data: Bytes,
+    place: int,
+    end: int,
+    num_spaces: int,
+    count: int,
+    num: int,
+    size: int,
+    out: Bytes,
+    out_starts: Longs,
+    out_counts: Longs,
+) -> tuple[int, int]:
+    """One word, with `num_spaces` put before it; returns how many are written now, and their bytes."""
+    while place < end:
+        code = _code_at(data, place, end)
+        if data[place] == 0x20:
+            num_spaces += 1
+            place += 1
+        elif code == SPACE_CODE:
+            num_spaces += 1
+            place += 3
+        elif not _is_hangul(code):
+            num_spaces = 0
+            place += 1
+        else:
+            for _ in range(num_spaces):
+                out[size] = 0x20
+                size += 1
+            num_spaces = 0
+            while _is_hangul(code):
+                out[size : size + 3] = data[place : place + 3]
+                size += 3
+                place += 3
+                code = _code_at(data, place, end)
+            out_counts[num] = count
+            num += 1
+            out_starts[num] = size
+    return num, size
 
 
 @numba.njit(cache=True)

@@ -216,7 +216,7 @@ def beginning(codes: Sequence[int], *, is_bytes: bool) -> int:
 @numba.njit(cache=True)
 def _slot(left: int, right: int, num_slots: int) -> int:
     key = np.uint64(left) << np.uint64(32) | np.uint64(right)
-    return np.int64((key * MULTIPLIER) >> np.uint64(20)) & (num_slots - 1)
+    return int((key * MULTIPLIER) >> np.uint64(20)) & (num_slots - 1)
 
 
 @numba.njit(cache=True)
@@ -239,9 +239,9 @@ def _rank(left: int, right: int, keys: Longs, ranks: Ints, results: Ints, alive:
     while keys[slot] != EMPTY:
         if keys[slot] == key:
             rank = ranks[slot]
-            return rank if alive[results[rank]] else NO_RULE
+            return int(rank) if alive[results[rank]] else int(NO_RULE)
         slot = (slot + 1) & (len(keys) - 1)
-    return NO_RULE
+    return int(NO_RULE)
 
 
 @numba.njit(cache=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from malmoi.errors import RecipeError
@@ -75,7 +76,7 @@ def _sentence_vectors(path: Path) -> Vectors:
 
 def _listed_vectors(path: Path) -> Vectors:
     """word2vec's text format: a word and its numbers on each line, after an optional line of two counts."""
-    listed: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
+    listed: dict[str, npt.NDArray[np.float32]] = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             word, *values = line.rstrip("\n").rsplit(" ")

@@ -13,7 +13,8 @@ def test_bytes_that_imply_hangul_occur_in_no_other_text() -> None:
     others = [
         chr(code) for code in range(0x80, 0x110000) if not 0xD800 <= code < 0xE000 and not is_hangul(chr(code))
     ]
-    pairs, triples = set(), set()
+    pairs: set[bytes] = set()
+    triples: set[bytes] = set()
     lasts = {character.encode()[-2:] for character in others}
     firsts = {character.encode()[:2] for character in others}
     for character in others:

@@ -50,7 +50,7 @@ def test_an_example_holds_its_token(base: Base, choice: Choice) -> None:
     with_examples = [entry for entry in zip(choice.tokens, choice.examples, strict=True) if entry[1]]
     assert len(with_examples) > len(choice.tokens) / 2
     for token, words in with_examples:
-        assert any(token in grown.encode(word, add_special_tokens=False).tokens for word in words)
+        assert any(token in grown.encode(f"\n{word}", add_special_tokens=False).tokens for word in words)
 
 
 def test_a_persons_hand_is_obeyed(

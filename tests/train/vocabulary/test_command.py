@@ -2,11 +2,11 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["sentencepiece", "llama-3"])
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights, tied for one family and not for the other."""
-    out = tmp_path_factory.mktemp("bases") / request.param
+    out: Path = tmp_path_factory.mktemp("bases") / request.param
     out.mkdir()
     tokenizer = small_base(request.param)
     (out / "tokenizer.json").write_text(tokenizer_json(tokenizer))
@@ -139,7 +139,7 @@ def test_the_report_says_it(grown: Path) -> None:
 def test_the_review_table_can_be_fed_back(base: Path, corpus: Path, grown: Path, tmp_path: Path) -> None:
     """Its own tokens as --keep give the same tokens; a line of it as --drop takes that token away."""
     table = (grown / "tokens.tsv").read_text().splitlines()
-    unwanted = next(line for line in table[1:] if len(line.split("\t")[0].strip()) > 1 and line.split("\t")[2])
+    unwanted = next(line for line in table[1:] if line.split("\t")[0].strip() >= "가" and line.split("\t")[2])
     drop = tmp_path / "drop.tsv"
     drop.write_text(f"{table[0]}\n{unwanted}\n")
     out = tmp_path / "changed"
@@ -151,12 +151,21 @@ def test_the_review_table_can_be_fed_back(base: Path, corpus: Path, grown: Path,
     assert unwanted.split("\t")[0] not in [line.split("\t")[0] for line in changed]
 
 
-def test_killed_anywhere_the_same_command_ends_in_the_same_bytes(
+PHASES = (
+    "corpus/tasks/completions/0*",
+    "corpus/words.parquet*",
+    "intermediate-*.model",
+    "choice-*.json",
+    "vectors-*.bin",
+)
+
+
+@pytest.mark.slow
+def test_killed_in_every_phase_the_same_command_ends_in_the_same_bytes(
     base: Path, corpus: Path, grown: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "again"
-    generator = random.Random(base.name)
-    for _ in range(4):
+    out, work = tmp_path / "again", tmp_path / "again.work"
+    for pattern in (*(f"{work.name}/{phase}" for phase in PHASES), f"{out.name}.partial/*.safetensors"):
         process = subprocess.Popen(
             command(base, corpus, out),
             cwd=ROOT,
@@ -164,17 +173,13 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_bytes(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        try:
-            process.wait(generator.uniform(1, 12))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            assert not out.exists()
-        else:
-            break
-    if not out.exists():
-        done = run(*command(base, corpus, out))
-        assert done.returncode == 0, done.stderr
+        while not any(tmp_path.glob(pattern)) and process.poll() is None:
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"it was over before {pattern} was seen"
+        assert not out.exists()
+    done = run(*command(base, corpus, out))
+    assert done.returncode == 0, done.stderr
     names = sorted(file.name for file in grown.iterdir())
     assert sorted(file.name for file in out.iterdir()) == names
     assert [name for name in names if (out / name).read_bytes() != (grown / name).read_bytes()] == []
@@ -191,10 +196,12 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_bytes(
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    base: Path, corpus: Path, tmp_path: Path, options: list[str], found: str
+    corpus: Path, tmp_path: Path, options: list[str], found: str
 ) -> None:
     out = tmp_path / "out"
-    done = run(*command(base, corpus, out), *options)
+    (tmp_path / "sentencepiece").mkdir()
+    (tmp_path / "sentencepiece" / "tokenizer.json").write_text(tokenizer_json(small_base("sentencepiece")))
+    done = run(*command(tmp_path / "sentencepiece", corpus, out), *options)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert found in done.stderr.splitlines()[-1]

@@ -102,9 +102,9 @@ def test_only_the_tables_grow(tmp_path: Path, dtype: torch.dtype, sharded: bool)
 
     embeddings.grow_tensors(source, target, 54, new_rows)
     grown: dict[str, torch.Tensor] = {}
-    for file in sorted(target.glob("*.safetensors")):
-        grown |= load_file(file)
-        with safe_open(file, "pt") as opened:
+    for shard in sorted(target.glob("*.safetensors")):
+        grown |= load_file(shard)
+        with safe_open(shard, "pt") as opened:
             assert opened.metadata() == {"format": "pt"}
     assert sorted(seen) == ["lm_head.weight", "model.embed_tokens.weight"]
     assert torch.equal(grown["model.layers.0.mlp.up_proj.weight"], tensors["model.layers.0.mlp.up_proj.weight"])
