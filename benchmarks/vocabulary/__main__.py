@@ -141,7 +141,7 @@ def _emptied(folder: Path) -> Path:
 def _run(task: str, **options: Any) -> dict[str, Any]:
     """A task in a process of its own, and the greatest memory that it and its workers held together."""
     print(f"{task} {options.get('base', '')} {options.get('corpus', '')}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "benchmarks.vocabulary.tasks", task, json.dumps(options)]
+    command = [sys.executable, "-m", "benchmarks.vocabulary.task", task, json.dumps(options)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"TOKENIZERS_PARALLELISM": "true"}
     )

@@ -1,10 +1,9 @@
-"""What is measured, each in a process of its own: python -m benchmarks.vocabulary.tasks NAME '{...}'."""
+"""What is measured, each in a process of its own: python -m benchmarks.vocabulary.task NAME '{...}'."""
 
 import gzip
 import json
 import random
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -217,6 +216,3 @@ def warm_up(base: Base) -> None:
 TASKS: Final[dict[str, Callable[..., Result]]] = {
     task.__name__: task for task in (counter, table, loop, naive, same, fertility)
 }
-
-if __name__ == "__main__":
-    print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -5,6 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from train.vocabulary.base import Base, from_pieces
@@ -46,7 +47,11 @@ def _pieces() -> Base:
         max_sentence_length=10_000,
         minloglevel=2,
     )
-    model = writer.getvalue()
+    proto = ModelProto.FromString(writer.getvalue())
+    for piece in proto.pieces:  # as Mistral's are: where a float has no place for a score one lower
+        if len(piece.piece) == 1:
+            piece.score = -1e9
+    model = proto.SerializeToString()
     return Base(state=from_pieces(model), family="sentencepiece", piece_model=model)
 
 

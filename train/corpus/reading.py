@@ -127,23 +127,18 @@ def _entries(shard: Shard, text_field: str) -> Iterator[tuple[int, str | BadLine
 
 def _lines(file: io.BufferedReader) -> Iterator[bytes | BadLineError]:
     """The file's lines; the last one may be the news that there should be more."""
-    lines = iter(file)
-    while True:
-        try:
-            yield next(lines)
-        except StopIteration:
-            return
-        except Exception as error:  # gzip, zlib and zstandard each raise their own
-            yield BadLineError(f"the file cannot be read on; {type(error).__name__}: {error}")
-            return
+    try:
+        yield from file
+    except Exception as error:  # gzip, zlib and zstandard each raise their own
+        yield BadLineError(f"the file cannot be read on; {type(error).__name__}: {error}")
 
 
 def _from_json(line: bytes, text_field: str) -> str | BadLineError:
-    if line.isspace():
-        return ""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
+        if line.isspace():
+            return ""
         try:
             line.decode()
         except UnicodeDecodeError as encoding:
@@ -155,14 +150,12 @@ def _from_json(line: bytes, text_field: str) -> str | BadLineError:
 def _from_row(row: Any, text_field: str) -> str | BadLineError:
     if not isinstance(row, dict):
         return BadLineError(f"not a JSON object; {type(row).__name__}")
-    if text_field not in row:
-        return BadLineError(f"no field {text_field!r}; fields: {', '.join(map(str, row)) or 'none'}")
-    text = row[text_field]
-    return (
-        text
-        if isinstance(text, str)
-        else BadLineError(f"field {text_field!r} is not text; {type(text).__name__}")
-    )
+    text = row.get(text_field)
+    if isinstance(text, str):
+        return text
+    if text_field in row:
+        return BadLineError(f"field {text_field!r} is not text; {type(text).__name__}")
+    return BadLineError(f"no field {text_field!r}; fields: {', '.join(map(str, row)) or 'none'}")
 
 
 def _from_line(line: bytes, _text_field: str) -> str | BadLineError:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from train.vocabulary.base import Base
 from train.vocabulary.choosing import grown_merges
 
@@ -32,15 +34,19 @@ def _grown_state(base: Base, tokens: Sequence[str]) -> dict[str, Any]:
 
 
 def _grown_model(model: bytes, base: Base, tokens: Sequence[str]) -> bytes:
-    """The SentencePiece model with the tokens as pieces, each scored below all before it."""
+    """The SentencePiece model with the tokens as pieces, each scored below all before it.
+
+    By at least one place of a float: some models score their last pieces -1e9, where places are 64 apart.
+    """
     from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
     proto = ModelProto.FromString(model)
     assert len(proto.pieces) == base.num_ids, "tokenizer.model and tokenizer.json are of one vocabulary"
-    lowest = min(piece.score for piece in proto.pieces)
-    for place, token in enumerate(tokens):
+    score = np.float32(min(piece.score for piece in proto.pieces))
+    for token in tokens:
+        score = min(score - np.float32(1), np.nextafter(score, np.float32("-inf")))
         piece = proto.pieces.add()
-        piece.piece, piece.score, piece.type = token, lowest - 1 - place, piece.NORMAL
+        piece.piece, piece.score, piece.type = token, float(score), piece.NORMAL
     proto.trainer_spec.vocab_size = len(proto.pieces)
     return bytes(proto.SerializeToString())
 

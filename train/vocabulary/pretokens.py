@@ -59,13 +59,12 @@ def count_pretokens(table: Path, base: Base) -> Pretokens:
     cut = _cut_bytes(base) if base.is_bytes else _cut_pieces(base)
     tables: list[pa.Table] = []
     for batch in read_words(table):
-        batch = batch.filter(pc.match_substring_regex(batch["word"], HANGUL))
-        if batch.num_rows:
-            tables += cut(batch)
-    merged = add_up(tables) if tables else SCHEMA.empty_table()
-    merged = merged.sort_by([("count", "descending"), ("word", "ascending")]).combine_chunks()
-    texts = merged["word"].chunk(0) if merged.num_rows else pa.array([], pa.large_string())
-    counts = merged["count"].to_numpy().astype(np.int64)
+        tables += cut(batch)
+    merged = add_up(tables)
+    counts = merged["count"].to_numpy()
+    order = np.argsort(-counts, kind="stable")  # of equal counts, as the table has them
+    texts = pc.take(merged["word"], pa.array(order)).combine_chunks()
+    counts = counts[order]
     starts, data = text_buffers(texts)
     syllables = np.zeros(NUM_SYLLABLE_CODES, np.int64)
     _count_syllables(starts, data, counts, syllables)
@@ -136,6 +135,7 @@ def _cut_bytes(base: Base) -> Cut:
     has_prefix = spans.pre_tokenizer.pre_tokenize_str("가")[0][0].startswith(base.token(" "))
 
     def cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        batch = batch.filter(pc.match_substring_regex(batch["word"], HANGUL))
         words = batch["word"].to_pylist()
         found, numbers = [], []
         for number, (word, encoding) in enumerate(zip(words, spans.encode_batch(words), strict=True)):
