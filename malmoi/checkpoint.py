@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,11 @@ PARTIAL_SUFFIX = ".partial"
 REPLACED_SUFFIX = ".replaced"
 INPUT_ROWS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings)\.weight$")
 OUTPUT_ROWS = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+DECIDING_FILES = (
+    *("*.safetensors", "*.safetensors.index.json", "generation_config.json", "adapter_config.json"),
+    *("*.jinja", "*token*.json", "*.model", "vocab.*", "merges.txt"),
+)
+"""What a loader would read if it lay in a checkpoint, besides the files that each has."""
 
 Renderer = Callable[[Path, Sequence[chat.Message]], Rendering]
 """Renders a conversation, with the generation prompt, by the tokenizer saved in a directory."""
@@ -78,7 +83,7 @@ class Checkpoint:
     @property
     def quantization(self) -> str | None:
         """`quant_method` of config.json ("gptq", "bitsandbytes", ...); None for plain weights."""
-        method = self.config.get("quantization_config", {}).get("quant_method")
+        method = (self.config.get("quantization_config") or {}).get("quant_method")
         return None if method is None else str(method)
 
 
@@ -257,7 +262,15 @@ def check_golden(checkpoint: Checkpoint, rendering: Rendering) -> None:
 
 
 def _check_files(checkpoint: Checkpoint, files: Mapping[str, FileRecord]) -> None:
-    """Raises CheckpointError where a file is gone or has changed; weights are compared by size only."""
+    """Raises CheckpointError for a file that is gone, changed (weights: in size) or added and would be read."""
+    added = {file.name for pattern in DECIDING_FILES for file in checkpoint.path.glob(pattern)} - files.keys()
+    if added:
+        raise CheckpointError(
+            checkpoint.path / min(added),
+            expected=f"only files that {PROVENANCE_FILE} records",
+            found="one that it does not",
+            next_step=f"remove it, or remove {PROVENANCE_FILE} to use the checkpoint unverified",
+        )
     for name, record in files.items():
         file = checkpoint.path / name
         found = "no such file"
@@ -286,20 +299,29 @@ def create_checkpoint(
     checked, and the directory renamed. When the block fails, nothing is left; when the process is killed,
     `out.partial` is left, which never opens and which the next run replaces.
 
-    Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, or the disk is
-    full; CheckpointError if what was written breaks the contract.
+    Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, it may not be
+    written, or the disk is full; CheckpointError if what was written breaks the contract.
     """
     out = Path(out)
-    _refuse_existing(out, overwrite)
     partial = out.with_name(out.name + PARTIAL_SUFFIX)
-    with _sole_writer(partial):
+    with ExitStack() as writing:
+        try:
+            _refuse_existing(out, overwrite)
+            writing.enter_context(_sole_writer(partial))
+        except OSError as error:
+            raise OutputError(
+                out,
+                expected="a place that can be written",
+                found=error.strerror or str(error),
+                next_step="choose another",
+            ) from error
         try:
             yield partial
             _finish(partial, origin, renderer)
             _refuse_existing(out, overwrite)
             _replace(partial, out)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            if not _tells_of_full_disk(error):
                 raise
             raise OutputError(
                 partial,
@@ -309,6 +331,13 @@ def create_checkpoint(
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tells_of_full_disk(error: Exception) -> bool:
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    return any(f"(os error {number})" in str(error) for number in numbers)  # as safetensors says it
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

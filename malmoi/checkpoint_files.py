@@ -55,10 +55,16 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_template(directory: Path, tokenizer_config: Mapping[str, Any]) -> str | None:
-    """The checkpoint's own chat template: chat_template.jinja, else the one inside tokenizer_config.json."""
+    """The checkpoint's own chat template: chat_template.jinja, else the one inside tokenizer_config.json.
+
+    Raises: CheckpointError if it is not UTF-8.
+    """
     file = directory / TEMPLATE_FILE
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CheckpointError(file, expected="UTF-8", found=str(error), next_step=COPY_AGAIN) from None
     inline = tokenizer_config.get("chat_template")
     if isinstance(inline, list):  # transformers 4's form for several named templates
         inline = next((entry["template"] for entry in inline if entry.get("name") == "default"), None)

@@ -4,6 +4,8 @@ Source: the safetensors format: 8 bytes little-endian header length, a JSON head
 """
 
 import json
+import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ class TensorHeader:
 def read_headers(path: Path) -> dict[str, TensorHeader]:
     """Each tensor's header by name.
 
-    Raises: CheckpointError if the file is not safetensors, or shorter or longer than its header says.
+    Raises: CheckpointError if the file is not safetensors, a tensor's bytes are not those of its shape and
+    dtype, or the file is shorter or longer than its header says.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -40,7 +43,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
-        tensors = {name: _tensor_header(path, entry) for name, entry in header.items()}
+        tensors = {name: _tensor_header(path, name, entry) for name, entry in header.items()}
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise _not_safetensors(path, "a header that is not its JSON") from None
@@ -54,10 +57,28 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
-def _tensor_header(path: Path, entry: dict[str, Any]) -> TensorHeader:
+def _tensor_header(path: Path, name: str, entry: dict[str, Any]) -> TensorHeader:
     begin, end = (int(offset) for offset in entry["data_offsets"])
-    shape = tuple(int(size) for size in entry["shape"])
-    return TensorHeader(path.name, str(entry["dtype"]), shape, end - begin)
+    tensor = TensorHeader(path.name, str(entry["dtype"]), tuple(map(int, entry["shape"])), end - begin)
+    num_bits = math.prod(tensor.shape) * _bits(tensor.dtype)
+    if num_bits != 8 * tensor.num_bytes:
+        raise CheckpointError(
+            path,
+            expected=f"{num_bits // 8} bytes of {name}, {tensor.dtype} of shape {list(tensor.shape)}",
+            found=f"{tensor.num_bytes} bytes",
+            next_step="copy or download the file again",
+        )
+    return tensor
+
+
+def _bits(dtype: str) -> int:
+    """Of one element; but for BOOL, a name says it: BF16, F8_E4M3."""
+    if dtype == "BOOL":
+        return 8
+    found = re.match(r"[A-Z]+(\d+)", dtype)
+    if found is None:
+        raise ValueError(dtype)
+    return int(found[1])
 
 
 def _not_safetensors(path: Path, found: str) -> CheckpointError:

@@ -29,6 +29,7 @@ class Text(Struct):
 class Choice(Struct):
     """One answer: `delta` in a chat stream, `message` in a whole chat answer, `text` in a completion."""
 
+    index: int = 0
     delta: Text | None = None
     message: Text | None = None
     text: str | None = None
@@ -44,10 +45,11 @@ class Answer(Struct):
 class AnswerReader:
     """Reads a body part by part; `num_characters` counts code points of all choices.
 
-    A reader that is never told `is_stream` takes the body for one JSON document.
+    A reader that is never told `is_stream` takes the body for one JSON document. `text_times` holds, for each
+    event of a stream that carries text, the index of its choice and when its part was written.
     """
 
-    __slots__ = ("_decoder", "_rest", "has_error", "is_stream", "num_characters")
+    __slots__ = ("_decoder", "_rest", "has_error", "is_stream", "num_characters", "text_times")
 
     _shared_decoder = json.Decoder(Answer)
 
@@ -57,33 +59,36 @@ class AnswerReader:
         self.is_stream = False
         self.has_error = False
         self.num_characters = 0
+        self.text_times: list[tuple[int, float]] = []
 
-    def feed(self, body: bytes) -> bool:
-        """True where this part completed a stream event that carries text."""
+    def feed(self, body: bytes, written_at: float) -> None:
+        """Takes a part of the body; `written_at` in seconds."""
         if not self.is_stream:
             self._rest += body
-            return False
-        before = self.num_characters
+            return
         data = self._rest + body if self._rest else body
         *events, self._rest = data.split(EVENT_END)
         for event in events:
             if event.startswith(EVENT_DATA):
-                self._count(event[len(EVENT_DATA) - 1 :])
-        return self.num_characters > before
+                for choice in self._choices(event[len(EVENT_DATA) - 1 :]):
+                    count = _characters(choice)
+                    if count:
+                        self.num_characters += count
+                        self.text_times.append((choice.index, written_at))
 
     def close(self) -> None:
         """Counts a whole JSON document, once all of it has been fed."""
         if not self.is_stream and self._rest:
-            self._count(self._rest)
+            self.num_characters += sum(map(_characters, self._choices(self._rest)))
         self._rest = b""
 
-    def _count(self, document: bytes) -> None:
+    def _choices(self, document: bytes) -> list[Choice]:
         try:
             answer = self._decoder.decode(document)
         except DecodeError:  # not an answer of these routes: /tokenize, /metrics, an error page
-            return
+            return []
         self.has_error = self.has_error or answer.error is not None
-        self.num_characters += sum(map(_characters, answer.choices))
+        return answer.choices
 
 
 def _characters(choice: Choice) -> int:

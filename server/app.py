@@ -1,9 +1,11 @@
 """vLLM's own engine, app and handlers inside our gate, and our loop around them: start, serve, drain, end."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,14 +13,17 @@ from types import SimpleNamespace
 
 import uvicorn
 from fastapi import FastAPI, Request
+from jinja2 import TemplateError
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.launcher import NoSignalServer
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
+from vllm.exceptions import VLLMClientError
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -29,17 +34,23 @@ from malmoi.checkpoint import Checkpoint, check_golden
 from malmoi.errors import ServeError
 from malmoi.provenance import Rendering
 from server.gate import Gate
-from server.launch import Launch
+from server.launch import Launch, listen
 from server.metrics import Metrics, Outcome
 from server.protocol import StampedProtocol
+
+logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
 """Between two looks at the engine; a wake-up of the event loop costs it about 0.1 ms."""
 DEAD_ENGINE_GRACE_S = 2.0
 """How long probes are still answered, with 503, after the engine has died."""
+DRAIN_INTERVAL_S = 0.05
+LINGER_S = 3
+"""How long, after the drain, what is written may still be on its way to clients that read slowly."""
 KEEP_ALIVE_S = 5
 ROUTE_OF_REQUEST_ID = {"chatcmpl": "chat", "cmpl": "completions"}
-OUTCOME_OF_FINISH: dict[str, Outcome] = {"abort": "disconnected", "error": "failed"}
+OUTCOME_OF_FINISH: dict[str, Outcome] = {"abort": "failed", "error": "failed"}
+"""Of what the engine itself ends; of requests that the API aborts, their clients gone, it tells nothing."""
 
 
 async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
@@ -52,11 +63,11 @@ async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
         signal.signal(number, end_at_once)
     async with running_engine(launch.arguments, metrics) as engine:
         app = await build_vllm_app(engine, launch.arguments)
-        check_golden(launch.checkpoint, await render_golden(launch.checkpoint, app))
+        await check_rendering(launch.checkpoint, app)
         gate = Gate(app, metrics, is_alive=lambda: not engine.errored)
         await warm_up(engine)
         gate.is_warm = True
-        await _serve_until(stop_signal(gate), gate, engine, launch, announce)
+        await serve_gate(gate, engine, launch, announce)
 
 
 @asynccontextmanager
@@ -123,26 +134,36 @@ async def build_vllm_app(engine: EngineClient, arguments: Namespace) -> FastAPI:
     return app
 
 
-async def render_golden(checkpoint: Checkpoint, app: FastAPI) -> Rendering:
-    """The golden conversation: its text by the served tokenizer, its token ids by the app's own handler."""
+async def check_rendering(checkpoint: Checkpoint, app: FastAPI) -> None:
+    """Raises LockError or ServeError unless the golden conversation is rendered as the lock, if any, has it."""
+    if checkpoint.provenance is None or checkpoint.provenance.lock.golden_text is None:
+        return
+    try:
+        check_golden(checkpoint, await render_golden(app))
+    except (TemplateError, VLLMClientError) as error:
+        raise ServeError(
+            checkpoint.path,
+            expected="a chat template that renders a conversation",
+            found=str(error),
+            next_step="install the library versions malmoi.json names, or make the checkpoint again",
+        ) from error
+
+
+async def render_golden(app: FastAPI) -> Rendering:
+    """The golden conversation: its text by the served tokenizer, its token ids by the app's own handler.
+
+    Raises: TemplateError or VLLMClientError for a template that refuses it.
+    """
     messages = [message.as_dict() for message in chat.GOLDEN_CONVERSATION]
     text = app.state.online_renderer.renderer.get_tokenizer().apply_chat_template(
-        messages,
-        chat_template=None if checkpoint.template else chat.TEMPLATE,
-        add_generation_prompt=True,
-        tokenize=False,
+        messages, add_generation_prompt=True, tokenize=False
     )
     request = TokenizeChatRequest(messages=messages, add_generation_prompt=True)
     tokenized = await app.state.serving_tokenization.create_tokenize(
         request, Request({"type": "http", "headers": []})
     )
     if isinstance(tokenized, ErrorResponse):
-        raise ServeError(
-            checkpoint.path,
-            expected="a chat template that renders a conversation",
-            found=tokenized.error.message,
-            next_step="mend the template, or remove it to be served with KoRAE's",
-        )
+        raise VLLMClientError(tokenized.error.message)
     return Rendering(text=text, token_ids=tokenized.tokens)
 
 
@@ -162,31 +183,22 @@ def end_at_once(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-def stop_signal(gate: Gate) -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; from then on the gate refuses new work."""
-    stop = asyncio.Event()
+async def serve_gate(gate: Gate, engine: EngineClient, launch: Launch, announce: Callable[[str], None]) -> None:
+    """Serves `gate` until a signal has been drained, or the engine dies.
 
-    def stop_now() -> None:
-        gate.drain()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop_now)
-    return stop
-
-
-async def _serve_until(
-    stop: asyncio.Event, gate: Gate, engine: EngineClient, launch: Launch, announce: Callable[[str], None]
-) -> None:
-    """Serves until `stop` is set and the running requests have ended, or the engine dies."""
-    server = NoSignalServer(_uvicorn_config(gate, launch.arguments))
+    Raises: ServeError if the engine dies, even while draining, or something else listens on the port by now.
+    """
+    hurry = drain_on_signals(gate)
+    server = _listening_server(gate, launch)
     serving = asyncio.create_task(server.serve(sockets=[launch.listener]))
     try:
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
-        announce(_url(launch))
-        while not stop.is_set() and not engine.errored:
+        if server.started:
+            announce(_url(launch))
+        while not (gate.is_draining or engine.errored or serving.done()):
             await asyncio.sleep(WATCH_INTERVAL_S)
+        await _drain(gate, engine, hurry, launch.drain_timeout_s)
         if engine.errored:
             await asyncio.sleep(DEAD_ENGINE_GRACE_S)
             raise ServeError(
@@ -195,20 +207,52 @@ async def _serve_until(
                 found="one that has died",
                 next_step="restart the server; vLLM's lines above say why it died",
             )
-        await _drain(gate, stop, launch.drain_timeout_s)
     finally:
+        if gate.num_running:  # those that outlasted the drain, or their engine
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()  # to their handlers, as if the client had gone
         server.should_exit = True
-        server.force_exit = gate.num_running > 0  # those that outlasted the drain, or their engine
         await serving
 
 
-async def _drain(gate: Gate, stop: asyncio.Event, timeout_s: float) -> None:
-    """Lets the running requests finish; a second signal ends the wait."""
-    stop.clear()
-    ends = [asyncio.create_task(gate.finished()), asyncio.create_task(stop.wait())]
-    await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    for task in ends:
-        task.cancel()
+def drain_on_signals(gate: Gate) -> asyncio.Event:
+    """From the first SIGTERM or SIGINT on the gate refuses new work; the event is set by a second one."""
+    hurry = asyncio.Event()
+
+    def take_note() -> None:
+        if gate.is_draining:
+            hurry.set()
+        gate.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, take_note)
+    return hurry
+
+
+async def _drain(gate: Gate, engine: EngineClient, hurry: asyncio.Event, timeout_s: float) -> None:
+    """Lets the running requests finish, but no longer than the engine lives, or a second signal allows."""
+    deadline = time.monotonic() + timeout_s
+    while gate.num_running and not engine.errored:
+        if hurry.is_set() or time.monotonic() > deadline:
+            why = "by a second signal" if hurry.is_set() else f"after {timeout_s:g} s of draining"
+            logger.warning("answers cut off %s: %d", why, gate.num_running)
+            return
+        await asyncio.sleep(DRAIN_INTERVAL_S)
+
+
+def _listening_server(gate: Gate, launch: Launch) -> NoSignalServer:
+    """uvicorn around `gate`; raises ServeError where it cannot listen or has no use for the certificates."""
+    try:
+        server = NoSignalServer(_uvicorn_config(gate, launch.arguments))
+        listen(launch.listener)  # uvloop would not say that it cannot
+    except OSError as error:
+        raise ServeError(
+            _url(launch),
+            expected="an address to listen on and, for https, certificates",
+            found=str(error),
+            next_step="stop what uses it, choose another (--port N), or mend the --ssl options after --",
+        ) from error
+    return server
 
 
 def _uvicorn_config(gate: Gate, arguments: Namespace) -> uvicorn.Config:
@@ -216,13 +260,16 @@ def _uvicorn_config(gate: Gate, arguments: Namespace) -> uvicorn.Config:
         gate,
         http=StampedProtocol,
         lifespan="on",
-        log_level="warning",
-        access_log=False,
+        log_config=get_uvicorn_log_config(arguments),
+        log_level=arguments.uvicorn_log_level,
+        access_log=not arguments.disable_uvicorn_access_log,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LINGER_S,
         ssl_keyfile=arguments.ssl_keyfile,
         ssl_certfile=arguments.ssl_certfile,
         ssl_ca_certs=arguments.ssl_ca_certs,
         ssl_cert_reqs=arguments.ssl_cert_reqs,
+        ssl_ciphers=arguments.ssl_ciphers,
     )
     config.load()
     return config

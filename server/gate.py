@@ -4,7 +4,6 @@ Pure ASGI and outermost, so nothing of vLLM's app is reached without passing it,
 microseconds. Paths are matched on `scope["path"]` alone, exactly.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -55,8 +54,6 @@ class Gate:
         self._is_alive = is_alive
         self.num_running = 0
         """Requests that were let in and have not ended."""
-        self._idle = asyncio.Event()
-        self._idle.set()
         self.is_warm = False
         """Set once the engine has answered a first request."""
         self.is_draining = False
@@ -74,10 +71,6 @@ class Gate:
     def drain(self) -> None:
         """From now on refuses new work; what is running goes on."""
         self.is_draining = True
-
-    async def finished(self) -> None:
-        """Returns when no request that was let in is running."""
-        await self._idle.wait()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -109,6 +102,8 @@ class Gate:
         async def watched_receive() -> Message:
             nonlocal gone
             message = await receive()
+            if message["type"] == "http.request":
+                measurement.received(message.get("body", b""))
             gone = gone or (message["type"] == "http.disconnect" and not complete)
             return message
 
@@ -123,14 +118,11 @@ class Gate:
             await send(message)
 
         self.num_running += 1
-        self._idle.clear()
         try:
             await self._app(scope, watched_receive, measured_send)
         finally:
             self.num_running -= 1
-            if not self.num_running:
-                self._idle.set()
-            measurement.finish(_outcome(status, complete and not gone, measurement))
+            measurement.finish(_outcome(status, complete, gone, measurement))
 
     async def _answer_probe(self, path: str, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
@@ -175,9 +167,9 @@ def _is_event_stream(start: Message) -> bool:
     )
 
 
-def _outcome(status: int, complete: bool, measurement: Measurement) -> Outcome:
-    if not complete:
+def _outcome(status: int, complete: bool, gone: bool, measurement: Measurement) -> Outcome:
+    if gone:
         return "disconnected"
-    if status >= 500 or measurement.failed_inside():
+    if status >= 500 or not complete or measurement.failed_inside():
         return "failed"
     return "invalid" if status >= 400 else "ok"

@@ -28,14 +28,22 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 OWN_PLUGIN = "malmoi_die_with_parent"
 REFUSED_OPTIONS = {
+    "model": "the checkpoint is named before `--`, and checked",
+    "model_tag": "the checkpoint is named before `--`, and checked",  # vLLM's name for `MODEL` alone
+    "host": "--host goes before `--`",
+    "port": "--port goes before `--`",
+    "shutdown_timeout": "--drain-timeout, before `--`, says how long an end may take",
     "uds": "the server listens on --host and --port",
+    "grpc": "the OpenAI API is served, over HTTP",
+    "h11_max_incomplete_event_size": "requests are read by httptools, not h11",
+    "h11_max_header_count": "requests are read by httptools, not h11",
     "api_server_count": "drain, limits and metrics are kept by one API process",
     "headless": "multi-node serving is vLLM's own command",
     "enable_ssl_refresh": "restart the server to load a new certificate",
     "trust_remote_code": "code from a checkpoint is never run",
     "disable_log_stats": "the latency metrics are made of them",
 }
-"""Options of `vllm serve` that this server would have to ignore, and why."""
+"""Options of `vllm serve` that are this server's own, or that it would have to ignore, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +68,7 @@ class Launch:
     checkpoint: Checkpoint
     name: str
     listener: socket.socket
-    """Bound, not yet listening: until the engine answers, connections are refused."""
+    """Bound, not yet listening: until the engine answers (`listen`), connections are refused."""
     arguments: Namespace
     """vLLM's own."""
     drain_timeout_s: float
@@ -79,6 +87,7 @@ def prepare(options: Options) -> Launch:
     template_options = choose_template(checkpoint, options.template)
     settings = choose_environment(on_cpu=on_cpu)
     name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
+    quiet = ("--uvicorn-log-level", "warning", "--disable-uvicorn-access-log")
     with ExitStack() as undo:
         listener = undo.enter_context(closing(bind(options.host, options.port)))
         for setting in settings:
@@ -90,15 +99,16 @@ def prepare(options: Options) -> Launch:
                 *("--host", options.host, "--port", str(listener.getsockname()[1])),
                 *template_options,
                 *choose_execution(options.short_lived, on_cpu=on_cpu),
-                *options.engine_options,
-            ]
+                *quiet,
+            ],
+            options.engine_options,
         )
         if on_cpu:
             size_kv_cache(checkpoint, arguments)
         undo.pop_all()
     return Launch(
         checkpoint=checkpoint,
-        name=name,
+        name=arguments.served_model_name[0],
         listener=listener,
         arguments=arguments,
         drain_timeout_s=options.drain_timeout_s,
@@ -129,17 +139,17 @@ def local_directory(checkpoint: str) -> Path:
     if Path(checkpoint).exists() or not HUB_ID.fullmatch(checkpoint):
         return Path(checkpoint)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(checkpoint, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # its own kinds, those of its HTTP client and of its storage client
+        said = str(error) or type(error).__name__
         raise ServeError(
             checkpoint,
             expected="a checkpoint directory or a Hugging Face Hub id",
-            found=f"no such directory, and the Hub said: {str(error).splitlines()[0]}",
+            found=f"no such directory, and the Hub said: {said.splitlines()[0]}",
             next_step="check the path, or the id and the connection (HF_TOKEN for gated models)",
-        ) from None
+        ) from error
 
 
 def choose_template(checkpoint: Checkpoint, wanted: Literal["auto", "own"]) -> list[str]:
@@ -183,15 +193,21 @@ def choose_execution(short_lived: bool, *, on_cpu: bool) -> list[str]:
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket; connections are refused until something listens on it.
 
+    Bound without SO_REUSEADDR, it keeps the port from other servers that start. With it, as needed where one
+    that has just ended left connections behind, several may be bound, and the first to `listen` has the port.
+
     Raises: ServeError if the port is taken or the host is not an address of this machine.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         with closing(socket.socket(listener.family)) as probe:
             if port and probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0:
                 raise OSError("something answers there")
-        listener.bind((host, port))
+        try:
+            listener.bind((host, port))
+        except OSError:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
     except (OSError, OverflowError) as error:
         listener.close()
         raise ServeError(
@@ -201,6 +217,15 @@ def bind(host: str, port: int) -> socket.socket:
             next_step="stop what uses it, or choose another: --port N",
         ) from None
     return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """From now on connections are accepted.
+
+    Raises: OSError if another process listens there by now.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the next server's bind
+    listener.listen()
 
 
 def choose_environment(*, on_cpu: bool) -> list[Setting]:
@@ -232,12 +257,12 @@ def choose_environment(*, on_cpu: bool) -> list[Setting]:
     return settings
 
 
-def parse_engine_options(arguments: Sequence[str]) -> Namespace:
-    """vLLM's own arguments.
+def parse_engine_options(ours: Sequence[str], given: Sequence[str] = ()) -> Namespace:
+    """vLLM's own arguments: those given, else ours, else its defaults.
 
-    Raises: ServeError for what vLLM does not know, or this server would have to ignore.
+    Raises: ServeError for what vLLM does not know or refuses, or this server would have to ignore.
     """
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     class OneLineParser(FlexibleArgumentParser):  # type: ignore[misc]
@@ -245,16 +270,38 @@ def parse_engine_options(arguments: Sequence[str]) -> Namespace:
             raise _bad_option(message)
 
     parser = make_arg_parser(OneLineParser())
-    parsed = parser.parse_args(list(arguments))
-    for name, reason in REFUSED_OPTIONS.items():
-        if hasattr(parsed, name) and getattr(parsed, name) != parser.get_default(name):
-            raise _bad_option(f"--{name.replace('_', '-')}, which is not served here: {reason}")
+    before = parser.parse_args(list(ours))
     try:
-        validate_parsed_serve_args(parsed)
-    except (TypeError, ValueError) as error:
-        raise _bad_option(str(error)) from None
+        parsed = parser.parse_args(list(given), Namespace(**vars(before)))
+        for name, reason in REFUSED_OPTIONS.items():
+            if getattr(parsed, name) != getattr(before, name):
+                raise _bad_option(f"--{name.replace('_', '-')}, which is not taken here: {reason}")
+        _validate_as_vllm_does(parsed)
+    except ServeError:
+        raise
+    except Exception as error:  # of every kind: from option files, plugins and vLLM's own checks
+        raise _bad_option(str(error)) from error
     assert isinstance(parsed, Namespace)
     return parsed
+
+
+def _validate_as_vllm_does(arguments: Namespace) -> None:
+    """What `vllm serve` does with its arguments in front of starting an engine."""
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    from vllm.entrypoints.launchers.launcher import validate_api_server_args
+    from vllm.logger import configure_logging_from_args
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    configure_logging_from_args(arguments)
+    validate_parsed_serve_args(arguments)
+    if arguments.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(arguments.tool_parser_plugin)
+    if arguments.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(arguments.reasoning_parser_plugin)
+    if arguments.reasoning_parser:  # where vLLM looks for it, but puts it too late
+        arguments.structured_outputs_config.reasoning_parser = arguments.reasoning_parser
+    validate_api_server_args(arguments)
 
 
 def _bad_option(found: str) -> ServeError:
@@ -270,9 +317,12 @@ def size_kv_cache(checkpoint: Checkpoint, arguments: Namespace) -> None:
     """Sets the KV cache's size, which vLLM's CPU build would else make 92 % of all memory."""
     if arguments.kv_cache_memory_bytes is not None or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         return
-    max_model_len = arguments.max_model_len or checkpoint.config.get("max_position_embeddings", 2048)
+    config, asked = checkpoint.config, arguments.max_model_len or -1  # -1 is vLLM's "auto"
+    longest = config.get("max_position_embeddings") or config.get("n_positions") or 2048
     size = machine.kv_cache_bytes(
-        checkpoint, max_model_len=int(max_model_len), available_bytes=machine.available_memory_bytes()
+        checkpoint,
+        max_model_len=asked if asked > 0 else int(longest),
+        available_bytes=machine.available_memory_bytes(),
     )
     arguments.kv_cache_memory_bytes = size
     logger.info("--kv-cache-memory-bytes=%d: %.2f GiB; vLLM would take 92 %% of all memory", size, size / GIB)

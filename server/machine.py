@@ -21,6 +21,11 @@ FULL_SEQUENCES = 32
 """Sequences of full length the KV cache is sized for where memory allows."""
 PROCESSES_BYTES = int(2.5 * GIB)
 """Resident memory of the API, engine and worker processes besides weights and KV cache."""
+CGROUP_FILES = (
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of version 2 and 1: folder, limit, use, and in memory.stat the page cache in it, given back on demand."""
 TCMALLOC_PATHS = ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
 
@@ -76,12 +81,28 @@ def _preloaded(environment: Mapping[str, str]) -> str:
 
 
 def kv_bytes_per_token(checkpoint: Checkpoint) -> int:
-    """Bytes of keys and values that one token occupies in all layers, at 16 bits each."""
+    """Bytes of keys and values that one token occupies in all layers, at 16 bits each.
+
+    Raises: ServeError where config.json does not say.
+    """
     config = checkpoint.config
-    heads = int(config["num_attention_heads"])
+    heads = _number(checkpoint, "num_attention_heads", "n_head")
     kv_heads = int(config.get("num_key_value_heads") or heads)
-    head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
-    return 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * 2
+    head_dim = int(config.get("head_dim") or _number(checkpoint, "hidden_size", "n_embd") // heads)
+    return 2 * _number(checkpoint, "num_hidden_layers", "n_layer") * kv_heads * head_dim * 2
+
+
+def _number(checkpoint: Checkpoint, *names: str) -> int:
+    """What config.json has under one of `names`: Llama's, or GPT-2's."""
+    for name in names:
+        if checkpoint.config.get(name):
+            return int(checkpoint.config[name])
+    raise ServeError(
+        checkpoint.path / "config.json",
+        expected=" or ".join(names),
+        found="neither",
+        next_step="size the KV cache yourself: -- --kv-cache-memory-bytes N",
+    )
 
 
 def kv_cache_bytes(checkpoint: Checkpoint, *, max_model_len: int, available_bytes: int) -> int:
@@ -105,19 +126,22 @@ def kv_cache_bytes(checkpoint: Checkpoint, *, max_model_len: int, available_byte
     return max(one_sequence, min(FULL_SEQUENCES * one_sequence, left // 2))
 
 
-def available_memory_bytes() -> int:
+def available_memory_bytes(root: Path = Path("/")) -> int:
     """Bytes this process tree may still take: free memory of the machine, or of its container."""
-    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-    fields = dict(line.split(":") for line in meminfo.splitlines())
-    available = int(fields["MemAvailable"].split()[0]) * 1024
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    return available if limit is None or used is None else min(available, limit - used)
+    available = _numbers(root / "proc/meminfo")["MemAvailable"] * 1024
+    for folder, limit, used, cache in CGROUP_FILES:
+        file = root / folder / limit
+        if file.exists() and file.read_text(encoding="ascii").strip() != "max":
+            in_use = int((root / folder / used).read_text(encoding="ascii"))
+            kept = in_use - _numbers(root / folder / "memory.stat")[cache]
+            available = min(available, int(file.read_text(encoding="ascii")) - kept)
+    return available
 
 
-def _cgroup(name: str) -> int | None:
-    file = Path("/sys/fs/cgroup", name)
-    text = file.read_text(encoding="ascii").strip() if file.exists() else "max"
-    return None if text == "max" else int(text)
+def _numbers(file: Path) -> dict[str, int]:
+    """The first number of each line, by the name in front of it."""
+    lines = map(str.split, file.read_text(encoding="ascii").splitlines())
+    return {name.rstrip(":"): int(number) for name, number, *_ in lines}
 
 
 def apply(settings: list[Setting]) -> None:

@@ -2,10 +2,11 @@
 
 All are measured where the client is: from the first byte of a request to the bytes written back. Of a
 request everything is recorded when it ends, so each series carries the outcome:
-`ok`, `invalid` (4xx), `refused` (503 or 429 of ours), `failed` (5xx, or an error inside a stream),
-`disconnected` (the client went before the end).
+`ok`, `invalid` (4xx), `refused` (503 or 429 of ours), `failed` (5xx, or a stream with an error inside or
+without its end), `disconnected` (the client went before the end).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -28,6 +29,10 @@ PARTS_AT_ONCE = 256
 """At most this many parts of a body, about 60 KB, are kept before they are read."""
 ANSWER_ROUTES = ("chat", "completions")
 """Routes whose bodies carry a model's text."""
+ECHO = re.compile(rb'"echo"\s*:\s*[t1"]')
+"""In a request: echo, set to what vLLM reads as true; inside a prompt, JSON escapes the quotes."""
+ECHO_BYTES = 64
+"""At least what ECHO matches, so that it is found where two parts of a request meet."""
 
 
 class Metrics:
@@ -43,13 +48,15 @@ class Metrics:
         )
         self.inter_token_latency = histogram(
             "inter_token_latency_seconds",
-            "Seconds between one piece of text and the next of a streamed answer, as written to the client.",
+            "Seconds between one piece of text and the next of one choice of a streamed answer, as written.",
         )
         self.request_duration = histogram(
             "request_duration_seconds", "Seconds from the first byte of a request to the last of its answer."
         )
         self.queue = histogram(
-            "request_queue_seconds", "Seconds a request waited in the engine before it was first scheduled."
+            "request_queue_seconds",
+            "Seconds a request waited in the engine before it was first scheduled. "
+            "Of aborted requests, as those of clients that went, vLLM does not tell: they are not in here.",
         )
         self.seconds_per_character = histogram(
             "seconds_per_character",
@@ -57,7 +64,10 @@ class Metrics:
             PER_CHARACTER_BUCKETS_S,
         )
         self.characters = Counter(
-            "malmoi_characters", "Characters (Unicode code points) of all answers.", LABELS, registry=registry
+            "malmoi_characters",
+            "Characters (Unicode code points) of all answers but those that echo their prompt.",
+            LABELS,
+            registry=registry,
         )
         self.requests = Counter("malmoi_requests", "Requests that have ended.", LABELS, registry=registry)
 
@@ -75,12 +85,20 @@ class Measurement:
     received_at: float
     clock: Callable[[], float]
     reader: AnswerReader = field(default_factory=AnswerReader)
-    text_times: list[float] = field(default_factory=list)
-    """When each piece of text was written; streamed answers only."""
+    echoes: bool = False
+    """Whether the answer repeats the prompt, which the model did not write."""
+    _request_tail: bytes = b""
     _unread: list[tuple[bytes, float]] = field(default_factory=list)
     """Parts of the body and when they were written. Read many at a time: between two tokens of other requests
     each one would find the reader's code gone from the CPU's caches.
     """
+
+    def received(self, body: bytes) -> None:
+        """Takes note of a part of the request's body."""
+        if self.route in ANSWER_ROUTES and not self.echoes:
+            body = self._request_tail + body
+            self.echoes = ECHO.search(body) is not None
+            self._request_tail = body[-ECHO_BYTES:]
 
     def wrote(self, body: bytes) -> None:
         """Takes note of a part of the answer's body, just before it is written."""
@@ -95,7 +113,8 @@ class Measurement:
         return self.reader.has_error
 
     def _read(self) -> None:
-        self.text_times += [time for body, time in self._unread if self.reader.feed(body)]
+        for body, written_at in self._unread:
+            self.reader.feed(body, written_at)
         self._unread.clear()
 
     def finish(self, outcome: Outcome) -> None:
@@ -106,12 +125,17 @@ class Measurement:
         metrics.requests.labels(*labels).inc()
         metrics.request_duration.labels(*labels).observe(duration_s)
         self.reader.close()
-        if self.reader.num_characters:
+        if self.reader.num_characters and not self.echoes:
             metrics.characters.labels(*labels).inc(self.reader.num_characters)
             per_character = measure.seconds_per_character(duration_s, self.reader.num_characters)
             metrics.seconds_per_character.labels(*labels).observe(per_character)
-        if self.text_times:
-            metrics.time_to_first_token.labels(*labels).observe(self.text_times[0] - self.received_at)
+        if self.reader.text_times:
+            _, first = self.reader.text_times[0]
+            metrics.time_to_first_token.labels(*labels).observe(first - self.received_at)
             observe = metrics.inter_token_latency.labels(*labels).observe
-            for earlier, later in zip(self.text_times, self.text_times[1:], strict=False):
-                observe(later - earlier)
+            latest: dict[int, float] = {}
+            for choice, written_at in self.reader.text_times:
+                gap_s = written_at - latest.get(choice, written_at)
+                if gap_s:  # none within a part, nor before a choice's first
+                    observe(gap_s)
+                latest[choice] = written_at

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -169,7 +170,19 @@ def test_stdout_holds_the_url_and_one_curl_to_paste(server: RunningServer) -> No
     assert "서울" in pasted.stdout
 
 
-def test_sigterm_drains_and_exits_0(demo_checkpoint: Path, tmp_path: Path) -> None:
+def terminate(server: RunningServer) -> None:
+    server.process.send_signal(signal.SIGTERM)
+
+
+def press_ctrl_c(server: RunningServer) -> None:
+    """A terminal sends it to the whole process group."""
+    os.killpg(server.process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("end", [terminate, press_ctrl_c])
+def test_signal_drains_and_exits_0(
+    demo_checkpoint: Path, tmp_path: Path, end: Callable[[RunningServer], None]
+) -> None:
     with (
         running_server(tmp_path, str(demo_checkpoint), "--name", "demo") as server,
         client_of(server) as client,
@@ -178,7 +191,7 @@ def test_sigterm_drains_and_exits_0(demo_checkpoint: Path, tmp_path: Path) -> No
         stream = ask(client, QUESTION, stream=True, temperature=0, **ENDLESS)
         next(iter(stream))
         with half_sent_request(server) as finish:
-            server.process.send_signal(signal.SIGTERM)
+            end(server)
             refused = _first_refusal(server)
             assert httpx.get(f"{server.url}/ready").status_code == 503
             assert httpx.get(f"{server.url}/health").status_code == 200

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from malmoi import chat, provenance
 from malmoi.checkpoint import check_golden, create_checkpoint, open_checkpoint
 from malmoi.errors import CheckpointError, LockError, OutputError
 from malmoi.provenance import Origin, Rendering
+from malmoi.safetensors_header import read_headers
 from tests.support.checkpoints import create_tiny_checkpoint, render_saved, save_model, save_tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -40,6 +42,16 @@ def foreign(checkpoint: Path) -> Path:
 def edit_json(path: Path, **changes: object) -> None:
     value = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({name: entry for name, entry in value.items() if entry is not None}))
+
+
+def edit_header(path: Path, **changes: object) -> None:
+    """Changes what a safetensors file says of its input embeddings, in as many bytes."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    header["model.embed_tokens.weight"] |= changes
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + raw[8 + length :])
 
 
 def test_opens_what_was_created(tiny_checkpoint: Path) -> None:
@@ -120,6 +132,12 @@ DAMAGE: dict[str, tuple[Damage, str, str]] = {
         lambda d: edit_json(d / "generation_config.json", eos_token_id=[2, 999]),
         "generation_config.json",
         "999",
+    ),
+    "dtype of half the width": (lambda d: edit_header(d / WEIGHTS, dtype="F8_E4M3"), WEIGHTS, " bytes"),
+    "shape of other rows": (lambda d: edit_header(d / WEIGHTS, shape=[384, 127]), WEIGHTS, " bytes"),
+    "dtype that is none": (lambda d: edit_header(d / WEIGHTS, dtype="?"), WEIGHTS, "header"),
+    "template not UTF-8": (
+        lambda d: (d / "chat_template.jinja").write_bytes("{{ '가' }}".encode("cp949")), "te.jinja", "utf",
     ),
     "tokenizer of another kind": (
         lambda d: (d / "tokenizer.json").write_text('{"version": 1}'), "tokenizer.json", "no vocabulary",
@@ -227,11 +245,54 @@ def test_golden_prompt_is_compared_text_and_ids(tiny_checkpoint: Path) -> None:
 
 def test_same_size_but_other_weights_pass_other_config_does_not(checkpoint: Path) -> None:
     """Weights are compared by size, so that opening stays cheap; every other file by digest."""
+    weights = bytearray((checkpoint / WEIGHTS).read_bytes())
+    weights[-1] ^= 0x80  # the sign of the last one
+    (checkpoint / WEIGHTS).write_bytes(weights)
+    recorded = open_checkpoint(checkpoint).provenance
+    assert recorded is not None
+    assert provenance.file_digest(checkpoint / WEIGHTS) != recorded.files[WEIGHTS].sha256
     edit_json(checkpoint / "generation_config.json", temperature=0.1)
     with pytest.raises(
         CheckpointError, match=r"generation_config\.json: expected the .* bytes malmoi\.json records"
     ):
         open_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model-00001-of-00002.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"),
+        *("adapter_config.json", "generation_config.json", "chat_template.jinja", "another.jinja"),
+        *("special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json", "merges.txt"),
+    ],
+)
+def test_file_added_that_would_change_the_model_is_refused(checkpoint: Path, name: str) -> None:
+    record = json.loads((checkpoint / "malmoi.json").read_text())
+    record["files"].pop(name, None)
+    if name == "chat_template.jinja":
+        record["lock"]["template"] = provenance.text_digest((checkpoint / name).read_text())
+    (checkpoint / "malmoi.json").write_text(json.dumps(record))
+    if not (checkpoint / name).exists():
+        shutil.copy(
+            checkpoint / (WEIGHTS if name.endswith(".safetensors") else "config.json"), checkpoint / name
+        )
+    if name == "model.safetensors.index.json":
+        index = {"weight_map": dict.fromkeys(read_headers(checkpoint / WEIGHTS), WEIGHTS)}
+        (checkpoint / name).write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"expected only files that malmoi\.json records") as error:
+        open_checkpoint(checkpoint)
+    assert error.value.where.endswith(name)
+
+
+def test_file_added_that_changes_nothing_is_accepted(checkpoint: Path) -> None:
+    (checkpoint / "README.md").write_text("# 말모이")
+    assert open_checkpoint(checkpoint).notes == ()
+
+
+def test_no_quantization_may_be_said_as_null(foreign: Path) -> None:
+    config = json.loads((foreign / "config.json").read_text()) | {"quantization_config": None}
+    (foreign / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(foreign).quantization is None
 
 
 def test_existing_directory_is_kept_unless_overwritten(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -275,6 +336,30 @@ def test_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
             file.write(b"weights")
     assert error.value.__cause__.errno == errno.ENOSPC  # type: ignore[union-attr]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_as_safetensors_says_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="a full disk"),
+        create_checkpoint(tmp_path / "out", ORIGIN, renderer=render_saved),
+    ):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with (
+        pytest.raises(SafetensorError, match="InvalidHeader"),
+        create_checkpoint(tmp_path / "out", ORIGIN, renderer=render_saved),
+    ):
+        raise SafetensorError("Error while deserializing: InvalidHeader")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("parent", ["file", "/proc"])
+def test_place_that_cannot_be_written(tmp_path: Path, parent: str) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match="out: expected a place that can be written, found "),
+        create_checkpoint(tmp_path / parent / "out", ORIGIN),
+    ):
+        pytest.fail("the block must not run")
 
 
 def test_two_runs_cannot_write_the_same_checkpoint(tmp_path: Path) -> None:

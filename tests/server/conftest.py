@@ -16,6 +16,8 @@ from server.launch import parse_engine_options
 from server.metrics import Metrics
 from tests.support.scripted_engine import Script, ScriptedEngine, engine_config
 
+ServeScript = Callable[[Script], Awaitable["Served"]]
+
 
 @dataclass
 class Served:
@@ -34,11 +36,16 @@ class Served:
 def arguments(tiny_checkpoint: Path) -> Iterator[Namespace]:
     before = dict(os.environ)
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
-    yield parse_engine_options(
-        ["--model", str(tiny_checkpoint), "--served-model-name", "tiny", "--kv-cache-memory-bytes", "16777216"]
-    )
+    yield engine_arguments(tiny_checkpoint)
     os.environ.clear()
     os.environ.update(before)
+
+
+def engine_arguments(checkpoint: Path) -> Namespace:
+    """vLLM's, for a small engine."""
+    return parse_engine_options(
+        ["--model", str(checkpoint), "--served-model-name", "tiny", "--kv-cache-memory-bytes", "16777216"]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +54,7 @@ def vllm_config(arguments: Namespace) -> VllmConfig:
 
 
 @pytest.fixture
-def serve_script(arguments: Namespace, vllm_config: VllmConfig) -> Callable[[Script], Awaitable[Served]]:
+def serve_script(arguments: Namespace, vllm_config: VllmConfig) -> ServeScript:
     """Starts vLLM's app on a script; to be awaited inside the test's event loop."""
 
     async def serve(script: Script) -> Served:

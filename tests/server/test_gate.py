@@ -3,19 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from vllm.v1.engine import FinishReason
 
-from malmoi.chat import Message, render
-from server.gate import HEALTH, RECEIVED_AT, ROUTES
-from tests.server.conftest import Served
+from malmoi.chat import Message as Turn
+from malmoi.chat import render
+from server.gate import HEALTH, RECEIVED_AT, ROUTES, Gate, Message, Receive, Scope, Send
+from server.metrics import Metrics
+from tests.server.conftest import Served, ServeScript
 from tests.support.scripted_engine import Script
 
-ServeScript = Callable[[Script], Awaitable[Served]]
 CHAT = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "수도는?"}]
 
@@ -82,7 +84,7 @@ def test_served_prompt_is_the_template_with_one_bos(serve_script: ServeScript) -
             await chat(client)
             tokenized = await client.post("/tokenize", json={"model": "tiny", "messages": QUESTION})
         tokenizer = served.engine.renderer.get_tokenizer()
-        prompt = render([Message("user", "수도는?")], eos="</s>", bos="<s>", add_generation_prompt=True)
+        prompt = render([Turn("user", "수도는?")], eos="</s>", bos="<s>", add_generation_prompt=True)
         expected = tokenizer.encode(prompt, add_special_tokens=False)
         assert expected.count(tokenizer.bos_token_id) == 1
         assert served.engine.core.requests[0].prompt_token_ids == expected
@@ -230,12 +232,10 @@ def test_draining_refuses_new_work_and_not_ready_but_healthy(serve_script: Serve
             served.gate.drain()
             refused = await chat(client)
             probes = [(await client.get(path)).status_code for path in ("/health", "/ready", "/v1/models")]
-            finished = asyncio.create_task(served.gate.finished())
-            await asyncio.sleep(0)
-            assert not finished.done()
+            assert served.gate.num_running == 1
             go_on.set()
             answer = await running
-            await finished
+            assert served.gate.num_running == 0
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert refused.json()["error"]["type"] == "ServiceUnavailableError"
         assert probes == [200, 503, 200]
@@ -265,3 +265,56 @@ def test_length_cut_is_a_finished_answer(serve_script: ServeScript) -> None:
         assert served.sample("malmoi_requests_total", route="chat", outcome="ok") == 1
 
     asyncio.run(scenario())
+
+
+def test_echoed_prompts_are_not_counted(serve_script: ServeScript) -> None:
+    async def scenario() -> None:
+        served = await answering(serve_script, "서울")
+        request = {"model": "tiny", "prompt": "대한민국의 수도는", "max_tokens": 9}
+        async with client_of(served) as client:
+            echoed = await client.post("/v1/completions", json=request | {"echo": True})
+            assert echoed.json()["choices"][0]["text"] == "대한민국의 수도는서울"
+            labels = {"route": "completions", "outcome": "ok"}
+            assert served.sample("malmoi_requests_total", **labels) == 1
+            assert served.sample("malmoi_characters_total", **labels) is None
+            await client.post("/v1/completions", json=request | {"echo": False})
+        assert served.sample("malmoi_characters_total", **labels) == len("서울")
+
+    asyncio.run(scenario())
+
+
+def test_gaps_of_two_choices_are_not_mixed(serve_script: ServeScript) -> None:
+    async def scenario() -> None:
+        served = await answering(serve_script, ANSWER)
+        async with client_of(served) as client:
+            streamed = await chat(client, stream=True, n=2)
+        choices = [event["choices"][0] for event in stream_events(streamed.text)]  # type: ignore[index]
+        indexes = [choice["index"] for choice in choices if choice["delta"].get("content")]
+        assert set(indexes) == {0, 1}
+        labels = {"route": "chat", "outcome": "ok"}
+        assert served.sample("malmoi_characters_total", **labels) == 2 * len(ANSWER)
+        assert served.sample("malmoi_inter_token_latency_seconds_count", **labels) == len(indexes) - 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("client_goes", "outcome"), [(False, "failed"), (True, "disconnected")])
+def test_a_stream_that_breaks_off_has_failed_unless_the_client_went(client_goes: bool, outcome: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+        await receive()
+        raise RuntimeError("in the middle of a stream")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"} if client_goes else {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        pass
+
+    registry = CollectorRegistry()
+    gate = Gate(app, Metrics(registry), is_alive=lambda: True)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        asyncio.run(gate({"type": "http", "path": CHAT, "method": "POST"}, receive, send))
+    assert registry.get_sample_value("malmoi_requests_total", {"route": "chat", "outcome": outcome}) == 1
+    assert gate.num_running == 0

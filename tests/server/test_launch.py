@@ -7,6 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,16 @@ import pytest
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError, LockError, ServeError
 from server import machine
-from server.launch import Options, choose_execution, choose_template, parse_engine_options, prepare
+from server.launch import (
+    Options,
+    bind,
+    choose_execution,
+    choose_template,
+    listen,
+    parse_engine_options,
+    prepare,
+    size_kv_cache,
+)
 from server.quantization import check_servable
 
 pytestmark = pytest.mark.usefixtures("same_environment")
@@ -106,6 +118,40 @@ def test_hub_id_that_cannot_be_reached_says_what_the_hub_said() -> None:
         prepare(options("no-such-owner/no-such-model"))
 
 
+class GoingRound(BaseHTTPRequestHandler):
+    """A Hub that sends everyone back to where they are."""
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", f"http://{self.headers['Host']}{self.path}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_hub_whose_http_goes_wrong_is_one_line(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), GoingRound) as hub:
+        threading.Thread(target=hub.serve_forever).start()
+        here = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        command = [sys.executable, "-m", "server", "owner/model"]
+        ended = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=os.environ | here, timeout=60
+        )
+        hub.shutdown()
+    assert ended.returncode == 2, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("checking ")]
+    assert len(lines) == 1
+    assert "the Hub said: " in lines[0]
+
+
 def test_broken_lock(tiny_checkpoint: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(tiny_checkpoint, tmp_path / "broken"))
     (broken / "chat_template.jinja").write_text("{{ messages }}")
@@ -124,6 +170,27 @@ def test_port_in_use(tiny_checkpoint: Path, listening: bool) -> None:
             prepare(options(tiny_checkpoint, port=port))
 
 
+def test_second_server_on_one_port_is_refused_before_the_first_listens(tiny_checkpoint: Path) -> None:
+    with prepare(options(tiny_checkpoint)).listener as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ServeError, match=f"127.0.0.1:{port}: .*--port N"):
+            prepare(options(tiny_checkpoint, port=port))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_port_with_connections_of_a_server_that_ended_can_be_served_again() -> None:
+    with bind("127.0.0.1", 0) as first:
+        address = first.getsockname()
+        listen(first)
+        with socket.create_connection(address) as client:
+            first.accept()[0].close()  # the side that closes first keeps the port for a minute
+            client.recv(1)
+    with bind(*address) as second:
+        listen(second)
+        socket.create_connection(address).close()
+
+
 def test_address_that_is_not_of_this_machine(tiny_checkpoint: Path) -> None:
     with pytest.raises(ServeError, match=r"203\.0\.113\.1:0: expected an address to listen on"):
         prepare(options(tiny_checkpoint, host="203.0.113.1"))
@@ -138,12 +205,55 @@ def test_address_that_is_not_of_this_machine(tiny_checkpoint: Path) -> None:
         (["--trust-remote-code"], "never run"),
         (["--uds", "/tmp/x"], "--port"),
         (["--enable-auto-tool-choice"], "--tool-call-parser"),
+        (
+            ["--enable-auto-tool-choice", "--tool-call-parser", "none-such"],
+            "invalid tool call parser: none-such",
+        ),
+        (["--reasoning-parser", "none-such"], "invalid reasoning parser: none-such"),
+        (["--model", "other"], "before `--`"),
+        (["other"], "before `--`"),
+        (["--host", "0.0.0.0"], "--host goes before `--`"),
+        (["--port=8000"], "--port goes before `--`"),  # vLLM's default, but not ours
+        (["--shutdown-timeout", "3"], "--drain-timeout"),
+        (["--grpc"], "over HTTP"),
+        (["--h11-max-header-count", "3"], "httptools"),
+        (["--config", "none-such.yaml"], "none-such.yaml"),
+        (["--log-config-file", "none-such.json"], "none-such.json"),
     ],
 )
 def test_options_that_vllm_or_we_do_not_take(given: list[str], said: str) -> None:
     with pytest.raises(ServeError) as error:
-        parse_engine_options(["--model", "x", *given])
+        parse_engine_options(["--model", "x", "--host", "127.0.0.1", "--port", "9"], given)
     assert said in error.value.found
+    assert "\n" not in str(error.value)
+
+
+def test_option_file_cannot_name_what_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text("port: 9000\n")
+    with pytest.raises(ServeError, match="--port goes before"):
+        parse_engine_options(["--port", "9"], ["--config", str(tmp_path / "options.yaml")])
+
+
+def test_plugins_register_their_parsers(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin_of_test.py"
+    plugin.write_text(
+        "from vllm.reasoning import ReasoningParserManager\n"
+        "from vllm.tool_parsers import ToolParserManager\n"
+        "ToolParserManager.register_lazy_module('mine', 'nowhere', 'Mine')\n"
+        "ReasoningParserManager.register_lazy_module('mine', 'nowhere', 'Mine')\n"
+    )
+    tools = ("--enable-auto-tool-choice", "--tool-call-parser", "mine", "--tool-parser-plugin", str(plugin))
+    reasoning = ("--reasoning-parser", "mine", "--reasoning-parser-plugin", str(plugin))
+    assert parse_engine_options([], [*tools, *reasoning]).tool_call_parser == "mine"
+    plugin.write_text("1 / 0")
+    with pytest.raises(ServeError, match="invalid tool call parser"):
+        parse_engine_options([], ["--enable-auto-tool-choice", *tools[1:2], "other", *tools[3:]])
+
+
+def test_name_printed_is_the_name_served(tiny_checkpoint: Path) -> None:
+    launch = prepare(options(tiny_checkpoint, engine_options=("--served-model-name", "mine", "too")))
+    launch.listener.close()
+    assert launch.name == "mine"
 
 
 def test_rust_frontend_leaves_no_room_for_the_gate(
@@ -161,6 +271,58 @@ def test_without_a_compiler_the_model_runs_as_written(monkeypatch: pytest.Monkey
     assert choose_execution(short_lived=False, on_cpu=True) == []
     assert choose_execution(short_lived=True, on_cpu=True) == ["--enforce-eager"]
     assert choose_execution(short_lived=True, on_cpu=False) == []
+
+
+@pytest.mark.parametrize("given", [(), ("--max-model-len", "auto"), ("--max-model-len", "-1")])
+def test_unset_and_auto_are_sized_for_the_longest_sequence(
+    tiny_checkpoint: Path, given: tuple[str, ...]
+) -> None:
+    checkpoint = open_checkpoint(tiny_checkpoint)
+    arguments = parse_engine_options([], given)
+    size_kv_cache(checkpoint, arguments)
+    assert arguments.kv_cache_memory_bytes == 32 * 512 * machine.kv_bytes_per_token(checkpoint)
+
+
+def test_kv_bytes_of_gpt2_and_of_a_config_that_does_not_say(tiny_checkpoint: Path) -> None:
+    gpt2 = {"n_head": 12, "n_layer": 10, "n_embd": 768, "n_positions": 1024}
+    checkpoint = replace(open_checkpoint(tiny_checkpoint), config=gpt2)
+    assert machine.kv_bytes_per_token(checkpoint) == 2 * 10 * 768 * 2
+    with pytest.raises(
+        ServeError, match=r"num_hidden_layers or n_layer, found neither; .*--kv-cache-memory-bytes"
+    ):
+        machine.kv_bytes_per_token(replace(checkpoint, config=gpt2 | {"n_layer": None}))
+
+
+CGROUPS: dict[str, dict[str, str]] = {
+    "no limit": {"memory.max": "max\n", "memory.current": "1\n", "memory.stat": "inactive_file 1\n"},
+    "version 2": {
+        "memory.max": "5000000\n",
+        "memory.current": "4000000\n",
+        "memory.stat": "anon 2500000\ninactive_file 1000000\n",
+    },
+    "version 1": {
+        "memory/memory.limit_in_bytes": "5000000\n",
+        "memory/memory.usage_in_bytes": "4000000\n",
+        "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 1000000\n",
+    },
+    "version 1, no limit": {
+        "memory/memory.limit_in_bytes": "9223372036854771712\n",
+        "memory/memory.usage_in_bytes": "4000000\n",
+        "memory/memory.stat": "total_inactive_file 1000000\n",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CGROUPS)
+def test_memory_of_the_container_counts_its_page_cache_as_free(tmp_path: Path, name: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  8000 kB\nHugePages_Total:  0\n")
+    for file, text in CGROUPS[name].items():
+        path = tmp_path / "sys/fs/cgroup" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    free = 8000 * 1024 if "no limit" in name else 2000000
+    assert machine.available_memory_bytes(tmp_path) == free
 
 
 def test_not_enough_memory_names_the_parts(tiny_checkpoint: Path) -> None:
