@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from malmoi.errors import RecipeError
-from train.vocabulary.segmentation import NUM_CODES, Bools, Ints, Spelling
+from train.vocabulary.segmentation import NUM_CODES, Spelling
 
 Family = Literal["sentencepiece", "byte-level"]
 SPACE: Final = "▁"
@@ -241,16 +241,3 @@ def all_splits(tokens: Sequence[str], numbers: Mapping[str, int]) -> list[tuple[
         found = [(left, right) for left, right in cuts if left in numbers and right in numbers]
         rules += sorted(found, key=lambda pair: (numbers[pair[0]], numbers[pair[1]]))
     return rules
-
-
-def alive_in(universe: Mapping[str, int], tokens: Sequence[str], num_base: int) -> Bools:
-    """A mask over `universe` of the base and the given tokens."""
-    alive = np.zeros(len(universe_numbers(universe)), bool)
-    alive[:num_base] = True
-    alive[[universe[token] for token in tokens]] = True
-    return alive
-
-
-def universe_numbers(universe: Mapping[str, int]) -> Ints:
-    """0, 1, ... up to the greatest number."""
-    return np.arange(max(universe.values()) + 1, dtype=np.int32)
