@@ -68,14 +68,19 @@ def measure(*, corpus: Path, english: tuple[Path, ...] = (), out: Path = WORK, r
     results: dict[str, Any] = {"command": command, "machine": asdict(machine), "bases": {}}
     for base in shipped_bases():
         results["bases"][base.name] = _measure_base(base, corpus, english, out)
+        _write_json(out, results)
     first = shipped_bases()[0]
     results["growth"] = [_of_fraction(first, corpus, out, fraction) for fraction in FRACTIONS]
     if repeat:
         results["repeated"] = _repeated(first, corpus, out)
-    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
+    _write_json(out, results)
     (out / "RESULTS.md").write_text(report.render(results))
     (out / "growth.png").write_bytes(report.growth_plot(results))
     print(out / "RESULTS.md")
+
+
+def _write_json(out: Path, results: dict[str, Any]) -> None:
+    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
 
 
 def _measure_base(base: Base, corpus: Path, english: tuple[Path, ...], out: Path) -> dict[str, Any]:

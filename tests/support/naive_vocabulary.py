@@ -56,9 +56,10 @@ def naive_choice(
         before, alive = alive, closed(kept)
         if alive == before:
             break
-    weight = {
-        token: max(found[made] for made in alive if token == made or token in parts_of[made]) for token in alive
-    }
+    weight = {token: found[token] for token in alive}
+    for made in alive:
+        for part in parts_of[made] & alive:
+            weight[part] = max(weight[part], found[made])
     place = {token: number for number, token in enumerate(universe)}
     chosen = sorted(alive, key=lambda token: (-weight[token], len(token), place[token]))[:num_new]
     final = counts(set(chosen))
