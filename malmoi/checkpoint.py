@@ -4,13 +4,9 @@
 `create_checkpoint` writes beside the target and renames: a directory that opens is a directory that is whole.
 """
 
-import errno
-import fcntl
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +20,11 @@ from malmoi.checkpoint_files import (
     read_tensors,
     read_vocabulary,
 )
-from malmoi.errors import CheckpointError, LockError, OutputError
+from malmoi.errors import CheckpointError, LockError
+from malmoi.files import PARTIAL_SUFFIX, create_directory
 from malmoi.provenance import PROVENANCE_FILE, FileRecord, Lock, Origin, Provenance, Rendering
 from malmoi.safetensors_header import TensorHeader
 
-PARTIAL_SUFFIX = ".partial"
-REPLACED_SUFFIX = ".replaced"
 INPUT_ROWS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings)\.weight$")
 OUTPUT_ROWS = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 DECIDING_FILES = (
@@ -296,81 +291,13 @@ def create_checkpoint(
 
     The files are written to `out.partial`. When the block ends, every file is digested, the golden
     conversation rendered by `renderer` (needed for a chat model), malmoi.json written, the contract
-    checked, and the directory renamed. When the block fails, nothing is left; when the process is killed,
-    `out.partial` is left, which never opens and which the next run replaces.
+    checked, and the directory renamed; see files.create_directory for one that fails or is killed.
 
-    Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, it may not be
-    written, or the disk is full; CheckpointError if what was written breaks the contract.
+    Raises: OutputError as files.create_directory; CheckpointError if what was written breaks the contract.
     """
-    out = Path(out)
-    partial = out.with_name(out.name + PARTIAL_SUFFIX)
-    with ExitStack() as writing:
-        try:
-            _refuse_existing(out, overwrite)
-            writing.enter_context(_sole_writer(partial))
-        except OSError as error:
-            raise OutputError(
-                out,
-                expected="a place that can be written",
-                found=error.strerror or str(error),
-                next_step="choose another",
-            ) from error
-        try:
-            yield partial
-            _finish(partial, origin, renderer)
-            _refuse_existing(out, overwrite)
-            _replace(partial, out)
-        except Exception as error:
-            if not _tells_of_full_disk(error):
-                raise
-            raise OutputError(
-                partial,
-                expected="room for the checkpoint",
-                found="a full disk",
-                next_step="free some space, or write to another disk; nothing was left behind",
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _tells_of_full_disk(error: Exception) -> bool:
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, OSError):
-        return error.errno in numbers
-    return any(f"(os error {number})" in str(error) for number in numbers)  # as safetensors says it
-
-
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    replaced = out.with_name(out.name + REPLACED_SUFFIX)
-    if replaced.exists() and not out.exists():  # killed between the two renames of _replace
-        replaced.rename(out)
-    if out.exists() and not overwrite:
-        raise OutputError(
-            out, expected="a new directory", found="one that exists", next_step="choose another, or --overwrite"
-        )
-
-
-@contextmanager
-def _sole_writer(partial: Path) -> Iterator[None]:
-    """Makes `partial` an empty directory that no other process is writing."""
-    partial.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise OutputError(
-            partial,
-            expected="no other run writing it",
-            found="one that is",
-            next_step="wait for it, or write elsewhere",
-        ) from None
-    try:
-        for leftover in partial.iterdir():  # of a run that was killed
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        yield
-    finally:
-        os.close(descriptor)
+    with create_directory(Path(out), overwrite=overwrite) as partial:
+        yield partial
+        _finish(partial, origin, renderer)
 
 
 def _finish(partial: Path, origin: Origin, renderer: Renderer | None) -> None:
@@ -409,23 +336,6 @@ def _check_korae(partial: Path, tokenizer_config: Mapping[str, Any], rendering: 
             found=f"{rendering.text[:60]!r}... with {num_eos}",
             next_step="check that eos_token is one token of the tokenizer and marked special",
         )
-
-
-def _replace(partial: Path, out: Path) -> None:
-    """Renames `partial` to `out`; what `out` was before is removed last."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for file in partial.iterdir():
-        file.chmod(0o666 & ~umask)  # safetensors writes 0600; others may be meant to read a checkpoint
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    replaced = out.with_name(out.name + REPLACED_SUFFIX)
-    if out.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        out.rename(replaced)
-    partial.rename(out)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _token_text(entry: object) -> str | None:

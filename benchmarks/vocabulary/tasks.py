@@ -57,7 +57,7 @@ def table(corpus: str, base: str, work: str, memory_bytes: int) -> Result:
         "cut_seconds": end - counted,
         "megabytes": found.num_bytes / 1e6,
         "words": found.num_words,
-        "pretokens": len(pretokens.words),
+        "pretokens": len(pretokens.words.counts),
     }
 
 

@@ -20,6 +20,7 @@ from loguru import logger
 from tqdm import tqdm
 
 from malmoi.errors import CorpusError
+from malmoi.files import write_whole
 from train.corpus.reading import OnBadLine, Reading, TextReader
 from train.corpus.shards import Shard
 from train.corpus.words import WordCounter, merge_words
@@ -35,7 +36,7 @@ class Corpus:
     """A counted corpus."""
 
     table: Path
-    """Parquet: word, count."""
+    """Parquet of words.SCHEMA."""
     num_words: int
     """Distinct ones."""
     num_texts: int
@@ -103,19 +104,13 @@ def _start_over_unless(folder: Path, plan: dict[str, Any]) -> None:
     if not file.exists() or json.loads(file.read_text()) != plan:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(plan, ensure_ascii=False))
-        partial.replace(file)
+        write_whole(file, json.dumps(plan, ensure_ascii=False))
 
 
 def _summarise(folder: Path) -> None:
     """Merges the counts and adds up the readings; the summary is the mark that all is there."""
-    fields = Reading.__slots__
-    readings = [
-        Reading(**(record | {"bad": Counter(record["bad"])}))
-        for record in (json.loads(file.read_text()) for file in sorted((folder / "readings").glob("*.json")))
-        if set(record) == set(fields)
-    ]
+    records = (json.loads(file.read_text()) for file in sorted((folder / "readings").glob("*.json")))
+    readings = [Reading(**(record | {"bad": Counter(record["bad"])})) for record in records]
     num_texts = sum(reading.num_texts for reading in readings)
     bad = sum((reading.bad for reading in readings), Counter[str]())
     if not num_texts:
@@ -134,9 +129,7 @@ def _summarise(folder: Path) -> None:
         "bad_lines": dict(bad),
         "examples": [example for reading in readings for example in reading.examples],
     }
-    partial = folder / f"{SUMMARY_FILE}.partial"
-    partial.write_text(json.dumps(summary, ensure_ascii=False))
-    partial.replace(folder / SUMMARY_FILE)
+    write_whole(folder / SUMMARY_FILE, json.dumps(summary, ensure_ascii=False))
 
 
 @contextmanager

@@ -17,8 +17,6 @@ from train.vocabulary.segmentation import NUM_CODES, Spelling
 Family = Literal["sentencepiece", "byte-level"]
 SPACE: Final = "▁"
 """How SentencePiece writes a space."""
-
-
 FIRST_LETTER, LAST_LETTER = 0x3131, 0x318E
 FIRST_SYLLABLE, LAST_SYLLABLE = 0xAC00, 0xD7A3
 
@@ -27,6 +25,11 @@ def is_hangul(character: str) -> bool:
     """Whether it is a syllable or a single letter."""
     code = ord(character)
     return FIRST_SYLLABLE <= code <= LAST_SYLLABLE or FIRST_LETTER <= code <= LAST_LETTER
+
+
+def has_script(text: str) -> bool:
+    """Whether the text holds Hangul."""
+    return any(map(is_hangul, text))
 
 
 def byte_alphabet() -> list[str]:
@@ -43,6 +46,8 @@ HANGUL_PAIRS: Final = ((0xEA, range(0xB0, 0xC0)), (0xED, range(0x80, 0x9E)), (0x
 """First bytes and the second ones after which any third is Hangul."""
 BYTES: Final = byte_alphabet()
 BYTE_OF: Final = {character: byte for byte, character in enumerate(BYTES)}
+BYTE_PIECES: Final = {f"<0x{byte:02X}>": byte for byte in range(256)}
+"""How SentencePiece writes a byte."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,17 @@ class Base:
         )
 
     def text(self, token: str) -> str | None:
-        """The text a token stands for; None for a part of a character."""
+        """The text a token stands for; None for a part of a character in a byte-level vocabulary."""
         if not self.is_bytes:
             return token.replace(SPACE, " ")
         try:
             return bytes(self.codes(token)).decode()
         except UnicodeDecodeError:
             return None
+
+    def is_partial(self, token: str) -> bool:
+        """Whether the token is a byte, or another part of a character, that is no text by itself."""
+        return self.text(token) is None if self.is_bytes else token in BYTE_PIECES
 
     def token(self, text: str) -> str:
         """A text as the vocabulary writes it."""
@@ -118,14 +127,14 @@ class Base:
         with EB and EC, are all syllables; of what begins with EA, ED and E3 the second byte decides.
         """
         if not self.is_bytes:
-            return any(map(is_hangul, token))
+            return has_script(token)
         codes = self.codes(token)
         if not {0xEB, 0xEC}.isdisjoint(codes):
             return True
         pairs = set(pairwise(codes))
         if any((lead, low) in pairs for lead, lows in HANGUL_PAIRS for low in lows):
             return True
-        return any(map(is_hangul, bytes(codes).decode(errors="ignore")))
+        return has_script(bytes(codes).decode(errors="ignore"))
 
     def spelling(self, universe: Mapping[str, int]) -> Spelling:
         """What each code is as a token of `universe` (token to number)."""
@@ -134,7 +143,7 @@ class Base:
         if self.is_bytes:
             tokens[:256] = [universe[character] for character in BYTES]
         else:
-            byte_tokens[:] = [universe[f"<0x{byte:02X}>"] for byte in range(256)]
+            byte_tokens[:] = [universe[piece] for piece in BYTE_PIECES]
             for token, number in universe.items():
                 if len(token) == 1 and ord(token) < NUM_CODES:
                     tokens[ord(token)] = number
@@ -182,7 +191,7 @@ def _family(state: Mapping[str, Any], path: Path) -> Family:
     model = state.get("model", {})
     if model.get("type") == "BPE":
         if model.get("byte_fallback"):
-            if {f"<0x{byte:02X}>" for byte in range(256)} <= model["vocab"].keys():
+            if BYTE_PIECES.keys() <= model["vocab"].keys():
                 return "sentencepiece"
         elif set(BYTES) <= model["vocab"].keys() and '"ByteLevel"' in json.dumps(state.get("pre_tokenizer")):
             return "byte-level"

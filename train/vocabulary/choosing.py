@@ -5,8 +5,8 @@ grown one; drop what is rarer than 6,000 in 100 GB; add missing syllables; repea
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from malmoi.errors import RecipeError
-from train.vocabulary.base import Base, all_splits, is_hangul
+from train.vocabulary.base import Base, all_splits, has_script
 from train.vocabulary.pretokens import Pretokens
 from train.vocabulary.segmentation import (
     Bools,
@@ -98,7 +98,7 @@ def choose_tokens(
     """
     _check_total(base, num_new)
     candidates = find_candidates(pretokens, base, intermediate, threshold, set(keep), set(drop))
-    loop = _Loop(pretokens, base, candidates, threshold)
+    loop = Loop(pretokens, base, candidates, threshold)
     rounds = loop.run()
     chosen = loop.most_frequent(num_new)
     rounds.append(loop.restrict(chosen))
@@ -112,7 +112,7 @@ def choose_tokens(
             for number in numbers
         ],
         rounds=rounds,
-        num_words=len(pretokens.words),
+        num_words=len(pretokens.words.counts),
     )
 
 
@@ -137,23 +137,24 @@ def find_candidates(
     drop: set[str],
 ) -> Candidates:
     """The intermediate tokenizer's tokens that the base lacks, what `keep` names, and missing syllables."""
-    known = base.vocabulary
-    tokens = {
-        token: None
-        for token in intermediate
-        if token not in known and base.text(token) not in drop and base.implies_script(token)
-    }
-    texts_kept = {base.token(_checked(text)) for text in keep} - known.keys()
+    universe = dict(base.vocabulary)
+    num_base = base.num_ids
+
+    def add(tokens: Iterable[str]) -> None:
+        for token in tokens:
+            universe.setdefault(token, num_base + len(universe) - len(base.vocabulary))
+
+    add(token for token in intermediate if base.text(token) not in drop and base.implies_script(token))
+    texts_kept = {base.token(_checked(text)) for text in keep} - base.vocabulary.keys()
     for token in sorted(texts_kept):
-        tokens |= dict.fromkeys(_chain(base, token, known.keys() | tokens.keys()))
-    missing: dict[str, None] = {}
+        add(_chain(base, token, universe))
+    first_missing = len(universe)
     for code in np.flatnonzero(pretokens.syllables >= max(threshold, 1)).tolist():
         token = base.token(chr(code))
-        if token not in known and token not in tokens and chr(code) not in drop:
-            missing |= dict.fromkeys(_chain(base, token, known.keys() | tokens.keys()))
-    ordered = [*tokens, *missing]
-    num_base = base.num_ids
-    universe = {**known, **{token: num_base + place for place, token in enumerate(ordered)}}
+        if token not in universe and chr(code) not in drop:
+            add(_chain(base, token, universe))
+    ordered = list(universe)[len(base.vocabulary) :]
+    missing = set(list(universe)[first_missing:])
     rules = rules_of(base, ordered, universe)
     spelled = _spelled(base, ordered)
     numbers = np.arange(num_base, num_base + len(ordered), dtype=np.int32)
@@ -162,10 +163,10 @@ def find_candidates(
     for place, token in enumerate(ordered):
         if token in texts_kept and not derivations.is_reached[place]:
             raise _cannot_be_kept(base.text(token) or token, "one that other merges of the base forestall")
-    has_script = [any(map(is_hangul, base.text(token) or "")) for token in ordered]
+    is_text = [has_script(base.text(token) or "") for token in ordered]
     is_missing = np.array([token in missing for token in ordered], bool)
     is_kept = np.array([token in texts_kept for token in ordered], bool)
-    wanted = np.array(has_script, bool) & derivations.is_reached
+    wanted = np.array(is_text, bool) & derivations.is_reached
     return Candidates(ordered, universe, num_base, rules, derivations, wanted, is_missing, is_kept)
 
 
@@ -173,7 +174,7 @@ def _checked(text: str) -> str:
     """A text that a person wants kept, if it can be a token at all."""
     if any(character.isspace() for character in text.removeprefix(" ")):
         raise _cannot_be_kept(text, "white space inside it, where every text is cut")
-    if not any(map(is_hangul, text)):
+    if not has_script(text):
         raise _cannot_be_kept(text, "none, so that English text would be encoded otherwise than before")
     return text
 
@@ -184,9 +185,8 @@ def _cannot_be_kept(text: str, found: str) -> RecipeError:
     )
 
 
-def _chain(base: Base, token: str, known: Iterable[str]) -> list[str]:
+def _chain(base: Base, token: str, known: Container[str]) -> list[str]:
     """The token, and before it each beginning of it that it needs to be merged from its codes."""
-    known = set(known)
     beginnings = [token[:length] for length in range(1 if not base.is_bytes else 2, len(token) + 1)]
     single = [character for character in token if character not in known]
     return [part for part in [*single, *beginnings] if part not in known and base.implies_script(part)]
@@ -210,9 +210,7 @@ def grown_merges(base: Base, tokens: Sequence[str]) -> list[tuple[str, str]]:
     bridges: dict[str, list[tuple[str, str]]] = {}
     if not base.is_bytes:
         new, old = set(tokens), set(base.merges)
-        spelled_in_script = [
-            token for token in base.vocabulary if any(map(is_hangul, token)) and len(token) > 1
-        ]
+        spelled_in_script = [token for token in base.vocabulary if has_script(token) and len(token) > 1]
         for token in spelled_in_script:
             ways = [pair for pair in all_splits([token], known) if pair not in old and not new.isdisjoint(pair)]
             if ways:
@@ -242,7 +240,7 @@ def _whole(pretokens: Pretokens, base: Base, universe: Mapping[str, int]) -> Int
     return found
 
 
-class _Loop:
+class Loop:
     """The rounds, and what they work on."""
 
     def __init__(self, pretokens: Pretokens, base: Base, candidates: Candidates, threshold: int) -> None:
@@ -256,10 +254,10 @@ class _Loop:
         self.is_frequent_syllable = np.array(
             [len(text) == 1 and pretokens.syllables[ord(text)] >= threshold for text in syllables], bool
         )
-        self.alive = self._closed(candidates.wanted & ~candidates.is_missing)
+        self.alive = self.closed(candidates.wanted & ~candidates.is_missing)
         words = pretokens.words
         if base.takes_whole_words:
-            words = replace(words, whole=_whole(pretokens, base, candidates.universe))
+            words = words._replace(whole=_whole(pretokens, base, candidates.universe))
         self.segmentation = Segmentation(
             words, candidates.rules, spelling, self._with_base(self.alive), beginnings
         )
@@ -272,10 +270,10 @@ class _Loop:
     def run(self) -> list[Round]:
         """Counts, drops and adds until nothing is dropped or added."""
         rounds = []
-        num_encoded = len(self.segmentation.words)
+        num_encoded = len(self.segmentation.words.counts)
         while True:
             before = self.alive
-            self.alive = self._closed(self._frequent())
+            self.alive = self.closed(self._frequent())
             rounds.append(self._round(before, num_encoded))
             if not rounds[-1].num_dropped and not rounds[-1].num_added:
                 return rounds
@@ -318,7 +316,7 @@ class _Loop:
         worth: Bools = (self.counts >= self.threshold) | self.is_frequent_syllable | candidates.is_kept
         return wanted & worth
 
-    def _closed(self, tokens: Bools) -> Bools:
+    def closed(self, tokens: Bools) -> Bools:
         """`tokens` and all that they are merged from."""
         derivations = self.candidates.derivations
         used = np.repeat(tokens, np.diff(derivations.starts))

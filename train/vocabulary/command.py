@@ -36,7 +36,8 @@ def run(
         )
     work.mkdir(parents=True, exist_ok=True)
     grown = grow_vocabulary(request, work, memory_bytes=memory_bytes)
-    samples = sample_texts(find_shards(held_out or request.corpus), request, NUM_REPORTED_TEXTS)
+    shards = find_shards(held_out) if held_out else grown.shards
+    samples = sample_texts(shards, request, NUM_REPORTED_TEXTS)
     where = "texts that were not counted" if held_out else "the beginnings of the corpus's own texts"
     domains = compare(grown.base, grown.tokenizer, samples)
     has_weights = request.base.is_dir() and any(request.base.glob("*.safetensors"))
@@ -44,15 +45,11 @@ def run(
         from train.vocabulary.losses import losses_before_training  # transformers: seconds to import
 
         texts = [text for sample in samples.values() for text in sample[: NUM_LOSS_TEXTS // len(samples) + 1]]
-        losses = losses_before_training(grown, RowMaker(grown, work), texts)
-        write_checkpoint(
-            grown, out, work, overwrite=overwrite, extra=report_files(grown, domains, losses, where)
-        )
+        rows = RowMaker(grown, work)
+        report = report_files(grown, domains, losses_before_training(grown, rows, texts), where)
+        write_checkpoint(grown, rows, out, overwrite=overwrite, extra=report)
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_tokenizer(grown, out)
-        for name, content in report_files(grown, domains, [], where).items():
-            (out / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        write_tokenizer(grown, out, overwrite=overwrite, extra=report_files(grown, domains, [], where))
     return grown
 
 

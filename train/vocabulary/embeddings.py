@@ -5,6 +5,7 @@ Tensors in, tensors out; which initialiser makes which rows is the recipe's choi
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX
 from train.recipe import Similarity
 from train.vocabulary.base import Base
 
-ROWS_AT_ONCE: Final = 2048
+ROWS_AT_ONCE: Final = 256
 """New tokens compared with all old ones at a time."""
 
 
@@ -46,8 +47,7 @@ def old_subwords(base: Base, tokens: Sequence[str], *, skip_space: bool) -> list
 def _is_bare(base: Base, number: int) -> bool:
     """Whether the token is white space, or a byte that is no character."""
     token = str(base.tokenizer.id_to_token(number))
-    text = base.text(token)
-    return text is None or not text.strip() or (token.startswith("<0x") and len(token) == 6)
+    return base.is_partial(token) or not (base.text(token) or "").strip()
 
 
 def subword_mean(rows: torch.Tensor, subwords: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -67,23 +67,27 @@ def first_subword(rows: torch.Tensor, subwords: Sequence[Sequence[int]]) -> torc
     return rows[[ids[0] for ids in subwords]].float()
 
 
-def similar(
-    rows: torch.Tensor,
-    old_ids: Sequence[int],
-    old_vectors: torch.Tensor,
-    new_vectors: torch.Tensor,
-    how: Similarity,
-) -> torch.Tensor:
-    """The weighted mean of the rows of the most similar old tokens.
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """For each new token the old ones most similar to it. Shapes: both (new tokens, k)."""
 
-    Shapes: rows (old tokens, dim); old_vectors (len(old_ids), any); new_vectors (new tokens, any).
+    ids: torch.Tensor
+    weights: torch.Tensor
+    """fp32; a row's sum is 1."""
+
+
+def nearest(
+    old_ids: Sequence[int], old_vectors: torch.Tensor, new_vectors: torch.Tensor, how: Similarity
+) -> Neighbours:
+    """The `how.k` old tokens of greatest cosine for each new one, and their weights.
+
+    Shapes: old_vectors (len(old_ids), any); new_vectors (new tokens, any).
     Source: tedllm's model card; Gosal et al., arXiv:2407.12869. k, weighting and temperature are not published.
     """
     # Many tokens have the same vector ("the", " the"): in double precision and rounded, equal ones are equal,
     # however the products were added up, and the choice among them is the same again.
     old = torch.nn.functional.normalize(old_vectors.double(), dim=1)
-    ids = torch.tensor(old_ids)
-    made = []
+    ids, weights = [], []
     for start in range(0, len(new_vectors), ROWS_AT_ONCE):
         new = torch.nn.functional.normalize(new_vectors[start : start + ROWS_AT_ONCE].double(), dim=1)
         cosine, place = (new @ old.T).round(decimals=9).topk(min(how.k, len(old)), dim=1)  # (tokens, k)
@@ -92,8 +96,18 @@ def similar(
         else:
             weight = cosine.clamp_min(1e-6)
             weight = weight / weight.sum(1, keepdim=True)
-        made.append(torch.einsum("tk,tkd->td", weight.float(), rows[ids[place]].float()))
-    return torch.cat(made)
+        ids.append(torch.tensor(old_ids)[place])
+        weights.append(weight.float())
+    return Neighbours(torch.cat(ids), torch.cat(weights))
+
+
+def similar(rows: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
+    """The weighted mean of the neighbours' rows.
+
+    Shapes: rows (old tokens, dim); returns (new tokens, dim), in fp32.
+    """
+    parts = zip(neighbours.ids.split(ROWS_AT_ONCE), neighbours.weights.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([torch.einsum("tk,tkd->td", weights, rows[ids].float()) for ids, weights in parts])
 
 
 def mean(rows: torch.Tensor, num_new: int) -> torch.Tensor:

@@ -7,14 +7,16 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from malmoi.checkpoint import OUTPUT_ROWS, Checkpoint, create_checkpoint, open_checkpoint
 from malmoi.errors import CorpusError
+from malmoi.files import create_directory, write_whole
 from malmoi.provenance import (
     Origin,
     checkpoint_digest,
@@ -28,10 +30,10 @@ from train.corpus.reading import OnBadLine, Reading, read_texts
 from train.corpus.shards import Shard, find_shards
 from train.recipe import Growth, Initialiser
 from train.vocabulary import embeddings
-from train.vocabulary.base import Base, read_base
+from train.vocabulary.base import Base, has_script, read_base
 from train.vocabulary.choosing import Choice, Round, choose_tokens
 from train.vocabulary.growing import grow, tokenizer_json
-from train.vocabulary.guarantees import Evidence, Guarantee, check, has_script
+from train.vocabulary.guarantees import Evidence, Guarantee, check
 from train.vocabulary.intermediate import read_tokens, train_intermediate
 from train.vocabulary.pretokens import Pretokens, count_pretokens
 from train.vocabulary.vectors import Vectors, read_vectors, train_vectors
@@ -70,6 +72,7 @@ class Grown:
     """What a run came to."""
 
     request: Request
+    shards: Sequence[Shard]
     corpus: Corpus
     threshold: int
     base: Base
@@ -95,13 +98,14 @@ def grow_vocabulary(request: Request, work: Path, *, memory_bytes: int) -> Grown
     threshold = request.threshold or request.recipe.threshold(corpus.num_bytes)
     phases = _Phases(work, request, base, corpus.table, threshold)
     pretokens = count_pretokens(corpus.table, base)
-    if not len(pretokens.words):
+    if not len(pretokens.words.counts):
         raise CorpusError(corpus.table, expected="Korean text", found="none", next_step="name another corpus")
     choice = phases.choice(pretokens)
     grown = grow(base, choice.tokens)
     guarantees = check(base, grown, choice, _evidence(pretokens, shards, request))
     return Grown(
         request=request,
+        shards=shards,
         corpus=corpus,
         threshold=threshold,
         base=base,
@@ -146,15 +150,8 @@ class _Phases:
             keep=request.keep,
             drop=request.drop,
         )
-        _write(file, json.dumps(asdict(choice), ensure_ascii=False))
+        write_whole(file, json.dumps(asdict(choice), ensure_ascii=False))
         return choice
-
-
-def _write(file: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
 
 
 def _evidence(pretokens: Pretokens, shards: Sequence[Shard], request: Request) -> Evidence:
@@ -183,19 +180,13 @@ def domain_of(shard: Shard) -> str:
 
 
 def write_checkpoint(
-    grown: Grown,
-    out: Path,
-    work: Path,
-    *,
-    overwrite: bool = False,
-    extra: Mapping[str, str | bytes] | None = None,
+    grown: Grown, rows: "RowMaker", out: Path, *, overwrite: bool, extra: dict[str, str | bytes]
 ) -> None:
     """The grown base as a checkpoint in `out`: weights, configuration, tokenizer, template.
 
     `extra`: further files, by name.
     """
     base = open_checkpoint(grown.request.base)
-    rows = RowMaker(grown, work)
     origin = Origin(
         recipe=grown.request.recipe.name,
         stage="vocabulary",
@@ -209,13 +200,16 @@ def write_checkpoint(
 
     with create_checkpoint(out, origin, renderer=render_saved, overwrite=overwrite) as partial:
         _copy_files(base, partial)
-        write_tokenizer(grown, partial)
+        _write_files(tokenizer_files(grown) | extra, partial)
         config = dict(base.config) | {"vocab_size": grown.tokenizer.num_ids}
-        _write(partial / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        write_whole(partial / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         embeddings.grow_tensors(base.path, partial, grown.base.num_ids, rows)
-        for name, content in (extra or {}).items():
-            data = content.encode() if isinstance(content, str) else content
-            (partial / name).write_bytes(data)
+
+
+def write_tokenizer(grown: Grown, out: Path, *, overwrite: bool, extra: dict[str, str | bytes]) -> None:
+    """The grown tokenizer alone, of a base without weights, as the directory `out`."""
+    with create_directory(out, overwrite=overwrite) as partial:
+        _write_files(tokenizer_files(grown) | extra, partial)
 
 
 COPIED: Final = (
@@ -232,47 +226,64 @@ def _copy_files(base: Checkpoint, target: Path) -> None:
             shutil.copyfile(base.path / name, target / name)
 
 
-def write_tokenizer(grown: Grown, target: Path) -> None:
-    """The grown tokenizer's own files."""
-    _write(target / "tokenizer.json", tokenizer_json(grown.tokenizer))
-    if grown.tokenizer.piece_model is not None:
-        (target / "tokenizer.model").write_bytes(grown.tokenizer.piece_model)
+def tokenizer_files(grown: Grown) -> dict[str, str | bytes]:
+    """The grown tokenizer's own files, by name."""
+    model = grown.tokenizer.piece_model
+    return {
+        "tokenizer.json": tokenizer_json(grown.tokenizer),
+        **({} if model is None else {"tokenizer.model": model}),
+    }
+
+
+def _write_files(files: Mapping[str, str | bytes], target: Path) -> None:
+    for name, content in files.items():
+        (target / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 class RowMaker:
     """Makes the new rows of a table by its name, as the recipe has them."""
 
-    def __init__(self, grown: Grown, work: Path, **recipe: Any) -> None:
+    def __init__(self, grown: Grown, work: Path) -> None:
         self._grown = grown
         self._work = work
-        self._recipe = replace(grown.request.recipe, **recipe)
 
     def __call__(self, name: str, rows: torch.Tensor) -> torch.Tensor:
         """The new rows of the table `name`. Shapes: as `make`."""
-        is_output = bool(OUTPUT_ROWS.search(name))
-        return self.make(self._recipe.output_rows if is_output else self._recipe.input_rows, rows)
+        recipe = self._grown.request.recipe
+        return self.make(recipe.output_rows if OUTPUT_ROWS.search(name) else recipe.input_rows, rows)
 
     def make(self, initialiser: Initialiser, rows: torch.Tensor) -> torch.Tensor:
         """Shapes: rows (old tokens, dim); returns (new tokens, dim)."""
-        grown, recipe = self._grown, self._recipe
-        num_new = len(grown.choice.tokens)
-        if initialiser == "mean":
-            return embeddings.mean(rows, num_new)
-        if initialiser == "random":
-            return embeddings.random(rows, num_new, grown.request.seed)
-        subwords = embeddings.old_subwords(grown.base, grown.choice.tokens, skip_space=recipe.skip_space)
-        if initialiser == "first-subword":
-            return embeddings.first_subword(rows, subwords)
-        means = embeddings.subword_mean(rows, subwords)
-        if initialiser == "subword-mean":
-            return means
+        num_new = len(self._grown.choice.tokens)
+        match initialiser:
+            case "mean":
+                return embeddings.mean(rows, num_new)
+            case "random":
+                return embeddings.random(rows, num_new, self._grown.request.seed)
+            case "first-subword":
+                return embeddings.first_subword(rows, self._subwords)
+            case "subword-mean":
+                return embeddings.subword_mean(rows, self._subwords)
+            case "similar":
+                neighbours, is_known = self._neighbours
+                means = embeddings.subword_mean(rows, self._subwords)
+                return torch.where(is_known[:, None], embeddings.similar(rows, neighbours), means)
+
+    @cached_property
+    def _subwords(self) -> list[list[int]]:
+        grown = self._grown
+        skip_space = grown.request.recipe.skip_space
+        return embeddings.old_subwords(grown.base, grown.choice.tokens, skip_space=skip_space)
+
+    @cached_property
+    def _neighbours(self) -> tuple[embeddings.Neighbours, torch.Tensor]:
+        """Of every new token, and whether (new tokens,) there is a vector for it to have any by."""
+        grown, vectors = self._grown, self._vectors()
         old_ids, old_texts = _printable(grown.base)
-        new_texts = [grown.base.text(token) or "" for token in grown.choice.tokens]
-        vectors = self._vectors()
-        new_vectors, old_vectors = vectors(new_texts), vectors(old_texts)
-        made = embeddings.similar(rows, old_ids, old_vectors, new_vectors, recipe.similarity)
-        is_known = new_vectors.abs().sum(1) > 0
-        return torch.where(is_known[:, None], made, means)
+        new_vectors = vectors([grown.base.text(token) or "" for token in grown.choice.tokens])
+        similarity = grown.request.recipe.similarity
+        neighbours = embeddings.nearest(old_ids, vectors(old_texts), new_vectors, similarity)
+        return neighbours, new_vectors.abs().sum(1) > 0
 
     def _vectors(self) -> Vectors:
         request = self._grown.request
@@ -281,7 +292,7 @@ class RowMaker:
         digest = file_digest(self._grown.corpus.table)
         file = self._work / f"vectors-{digest[:16]}.bin"
         if not file.exists():
-            samples = sample_texts(find_shards(request.corpus), request, NUM_EVIDENCE)
+            samples = sample_texts(self._grown.shards, request, NUM_EVIDENCE)
             train_vectors((text for texts in samples.values() for text in texts), file)
         return read_vectors(file)
 
@@ -292,6 +303,6 @@ def _printable(base: Base) -> tuple[list[int], list[str]]:
     found = [
         (number, text)
         for token, number in base.vocabulary.items()
-        if token not in special and (text := base.text(token)) and text.strip() and not token.startswith("<0x")
+        if token not in special and not base.is_partial(token) and (text := base.text(token)) and text.strip()
     ]
     return [number for number, _ in found], [text for _, text in found]

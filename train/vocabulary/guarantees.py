@@ -10,7 +10,7 @@ from typing import Final
 from tokenizers.decoders import DecodeStream
 
 from malmoi.errors import CheckpointError
-from train.vocabulary.base import Base, is_hangul
+from train.vocabulary.base import Base
 from train.vocabulary.choosing import Choice
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -28,7 +28,6 @@ class Guarantee:
     num_checked: int
     failure: str | None = None
     """The first case in which it does not hold; None where it holds."""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,26 +47,24 @@ def check(base: Base, grown: Base, choice: Choice, evidence: Evidence) -> list[G
 
     Raises: CheckpointError naming the first that does not hold.
     """
-    checks: list[tuple[str, Callable[[], Iterator[str | None]], str]] = [
-        ("every id of the base keeps its token", partial(_ids, base, grown, choice), ""),
-        ("text without the new script keeps its ids", partial(_foreign, base, grown, evidence.foreign), ""),
-        ("decoding gives the text back", partial(_round_trip, grown, evidence), ""),
-        ("every new token is made by a word of the corpus", partial(_produced, base, grown, choice), ""),
-        ("streamed decoding gives the text and no U+FFFD", partial(_streamed, grown, evidence), ""),
-        ("special tokens stay single tokens", partial(_special, base, grown), ""),
+    checks: list[tuple[str, Callable[[], Iterator[str | None]]]] = [
+        ("every id of the base keeps its token", partial(_ids, base, grown, choice)),
+        ("text without the new script keeps its ids", partial(_foreign, base, grown, evidence.foreign)),
+        ("decoding gives the text back", partial(_round_trip, grown, evidence)),
+        ("every new token is made by a word of the corpus", partial(_produced, base, grown, choice)),
+        ("streamed decoding gives the text and no U+FFFD", partial(_streamed, grown, evidence)),
+        ("special tokens stay single tokens", partial(_special, base, grown)),
     ]
     if grown.piece_model is not None:
-        checks.append(
-            ("fast tokenizer and SentencePiece model agree", partial(_pieces, base, grown, evidence), "")
-        )
+        checks.append(("fast tokenizer and SentencePiece model agree", partial(_pieces, base, grown, evidence)))
     found = []
-    for name, cases, note in checks:
+    for name, cases in checks:
         num, failure = 0, None
         for failure in cases():
             num += 1
             if failure is not None:
                 break
-        found.append(Guarantee(name=name, num_checked=num, failure=failure, note=note))
+        found.append(Guarantee(name=name, num_checked=num, failure=failure))
         if failure is not None:
             raise CheckpointError(
                 "grown tokenizer",
@@ -76,11 +73,6 @@ def check(base: Base, grown: Base, choice: Choice, evidence: Evidence) -> list[G
                 next_step="nothing was written; --drop the token, and report this base",
             )
     return found
-
-
-def has_script(text: str) -> bool:
-    """Whether the text holds Hangul."""
-    return any(map(is_hangul, text))
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ of Hangul with the spaces before it is one, because no token of the base joins H
 before it (`check_script` refuses a base that does).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,8 +36,8 @@ HANGUL: Final = "[\\x{3131}-\\x{318E}\\x{AC00}-\\x{D7A3}]"
 SPACE_CODE: Final = ord(SPACE)
 NUM_SYLLABLE_CODES: Final = 1 << 16
 Bytes = npt.NDArray[np.uint8]
-Cut = Callable[[pa.RecordBatch], Iterator[pa.Table]]
-"""Pre-tokens of a batch of words (word, count), as tables of the same columns."""
+Cut = Callable[[pa.RecordBatch], pa.Table]
+"""From a batch of the word table, the pre-tokens in its words, as a table of the same columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,7 @@ def count_pretokens(table: Path, base: Base) -> Pretokens:
     Raises: RecipeError if the base has tokens that join Hangul to something else.
     """
     cut = _cut_bytes(base) if base.is_bytes else _cut_pieces(base)
-    tables: list[pa.Table] = []
-    for batch in read_words(table):
-        tables += cut(batch)
-    merged = add_up(tables)
+    merged = add_up([cut(batch) for batch in read_words(table)])
     counts = merged["count"].to_numpy()
     order = np.argsort(-counts, kind="stable")  # of equal counts, as the table has them
     texts = pc.take(merged["word"], pa.array(order)).combine_chunks()
@@ -81,7 +78,7 @@ def _cut_pieces(base: Base) -> Cut:
     check_script(base)
     prefix = _prefix(base)
 
-    def cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+    def cut(batch: pa.RecordBatch) -> pa.Table:
         starts, data = text_buffers(batch["word"])
         counts, firsts = batch["count"].to_numpy(), batch["first"].to_numpy()
         capacity = 2 * len(data) + len(starts)
@@ -90,7 +87,7 @@ def _cut_pieces(base: Base) -> Cut:
         num = _cut_hangul(starts, data, counts, firsts, prefix, out, out_starts, out_counts)
         buffers = [None, pa.py_buffer(out_starts[: num + 1]), pa.py_buffer(out[: out_starts[num]])]
         units = pa.Array.from_buffers(pa.large_string(), num, buffers)
-        yield _counted(units, pa.array(out_counts[:num]))
+        return _counted(units, pa.array(out_counts[:num]))
 
     return cut
 
@@ -134,7 +131,7 @@ def _cut_bytes(base: Base) -> Cut:
     spans.pre_tokenizer = base.tokenizer.pre_tokenizer
     has_prefix = spans.pre_tokenizer.pre_tokenize_str("가")[0][0].startswith(base.token(" "))
 
-    def cut(batch: pa.RecordBatch) -> Iterator[pa.Table]:
+    def cut(batch: pa.RecordBatch) -> pa.Table:
         batch = batch.filter(pc.match_substring_regex(batch["word"], HANGUL))
         words = batch["word"].to_pylist()
         found, numbers = [], []
@@ -144,7 +141,7 @@ def _cut_bytes(base: Base) -> Cut:
                 found.append(prefix + word[start:end])
                 numbers.append(number)
         table = _counted(pa.array(found, pa.large_string()), batch["count"].take(pa.array(numbers, pa.int64())))
-        yield table.filter(pc.match_substring_regex(table["word"], HANGUL))
+        return table.filter(pc.match_substring_regex(table["word"], HANGUL))
 
     return cut
 

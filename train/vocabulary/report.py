@@ -10,7 +10,6 @@ from malmoi import measure
 from train.vocabulary.base import Base
 from train.vocabulary.growth import Grown
 
-BYTE_TOKEN_LENGTH: Final = len("<0x00>")
 NUM_SHOWN: Final = 20
 
 
@@ -51,7 +50,7 @@ class Loss:
 def fertility(tokenizer: Base, texts: Sequence[str]) -> Fertility:
     """Tokens spent on `texts`; special tokens are not counted."""
     encoded = tokenizer.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    partial = {number for token, number in tokenizer.vocabulary.items() if _is_partial(tokenizer, token)}
+    partial = {number for token, number in tokenizer.vocabulary.items() if tokenizer.is_partial(token)}
     num_tokens = sum(len(found.ids) for found in encoded)
     num_partial = sum(number in partial for found in encoded for number in found.ids)
     whole = "\n".join(texts)
@@ -60,12 +59,6 @@ def fertility(tokenizer: Base, texts: Sequence[str]) -> Fertility:
         tokens_per_word=measure.tokens_per_word(num_tokens, whole),
         byte_share=num_partial / num_tokens,
     )
-
-
-def _is_partial(tokenizer: Base, token: str) -> bool:
-    if tokenizer.is_bytes:
-        return tokenizer.text(token) is None
-    return token.startswith("<0x") and len(token) == BYTE_TOKEN_LENGTH
 
 
 def compare(before: Base, after: Base, samples: Mapping[str, Sequence[str]]) -> list[Domain]:

@@ -10,7 +10,7 @@ one whose result is dead is passed over.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
@@ -32,8 +32,7 @@ MAX_BYTES: Final = 3
 WORDS_AT_ONCE: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """Merge rules; a rule's rank is its place. Shapes: `results` (rules,); the hash table (slots,)."""
 
     results: Ints
@@ -55,8 +54,7 @@ class Rules:
         return cls(results, is_bridge, keys, ranks)
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
+class Spelling(NamedTuple):
     """How a word's codes become the tokens that merging begins with."""
 
     tokens: Ints
@@ -67,18 +65,24 @@ class Spelling:
     """Codes are UTF-8 bytes, not characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(NamedTuple):
     """Distinct words with their counts. Shapes: codes (all codes,), starts (words + 1,), counts (words,)."""
 
     codes: Codes
     starts: Longs
     counts: Longs
-    whole: Ints | None = None
-    """(words,): the token that a word is as a whole, -1 for none; for tokenizers that look for it first."""
+    whole: Ints = np.empty(0, np.int32)
+    """(words,): the token that a word is as a whole, -1 for none; (0,) if the tokenizer does not ask."""
 
-    def __len__(self) -> int:
-        return len(self.counts)
+
+class Encoded(NamedTuple):
+    """The tokens of every word: `lengths[word]` of them from `stride * words.starts[word]` on."""
+
+    tokens: Ints
+    lengths: Ints
+    is_bridged: Bools
+    """Whether a word was merged over a bridge."""
+    stride: int
 
 
 class Segmentation:
@@ -94,83 +98,44 @@ class Segmentation:
         self.alive = alive.copy()
         self._beginnings = beginnings
         """(tokens,): what each token begins with, as `beginning` has it."""
-        self._stride = 1 if spelling.is_bytes else MAX_BYTES
-        self._tokens = np.empty(self._stride * len(words.codes), np.int32)
-        self._lengths = np.zeros(len(words), np.int32)
-        self._is_bridged = np.zeros(len(words), bool)
+        stride = 1 if spelling.is_bytes else MAX_BYTES
+        self._encoded = Encoded(
+            np.empty(stride * len(words.codes), np.int32),
+            np.zeros(len(words.counts), np.int32),
+            np.zeros(len(words.counts), bool),
+            stride,
+        )
         self.token_counts = np.zeros(len(alive), np.int64)
         self.num_encoded = 0
         """Words encoded so far, repeated ones included."""
-        self._encode(np.arange(len(words)))
+        self._encode(np.arange(len(words.counts)))
 
     def update(self, alive: Bools) -> int:
         """Makes exactly the tokens of `alive` living ones; returns the number of words encoded again."""
         born = np.zeros(NUM_CODES, bool)
         born[self._beginnings[alive & ~self.alive]] = True
         self.alive = alive.copy()
-        touched = _touched(
-            self.words.codes,
-            self.words.starts,
-            self._tokens,
-            self._lengths,
-            self._stride,
-            self._is_bridged,
-            self.alive,
-            born,
-            self._spelling.is_bytes,
-        )
+        touched = _touched(self.words, self._encoded, self.alive, born, self._spelling.is_bytes)
         which = np.flatnonzero(touched)
-        self._add(which, -1)
+        _add_counts(which, self.words, self._encoded, -1, self.token_counts)
         self._encode(which)
         return len(which)
 
     def tokens_of(self, word: int) -> Ints:
         """The tokens of a word, by its number."""
-        start = self._stride * self.words.starts[word]
-        return self._tokens[start : start + self._lengths[word]]
+        start = self._encoded.stride * self.words.starts[word]
+        return self._encoded.tokens[start : start + self._encoded.lengths[word]]
 
     def first_words(self, how_many: int) -> Ints:
         """(tokens, how_many): the numbers of the first words that hold each token, -1 where there are fewer."""
         found = np.full((len(self.alive), how_many), -1, np.int32)
-        _first_words(self._tokens, self.words.starts, self._lengths, self._stride, found)
+        _first_words(self.words, self._encoded, found)
         return found
 
     def _encode(self, which: Longs) -> None:
-        words, rules, spelling = self.words, self._rules, self._spelling
-        whole = np.full(1, -1, np.int32) if words.whole is None else words.whole
-        _encode_words(
-            which,
-            words.codes,
-            words.starts,
-            whole,
-            words.whole is not None,
-            spelling.tokens,
-            spelling.byte_tokens,
-            rules.keys,
-            rules.ranks,
-            rules.results,
-            rules.is_bridge,
-            self.alive,
-            self._stride,
-            self._tokens,
-            self._lengths,
-            self._is_bridged,
-        )
+        _encode_words(which, self.words, self._rules, self._spelling, self.alive, self._encoded)
         self.num_encoded += len(which)
-        self._add(which, 1)
-
-    def _add(self, which: Longs, sign: int) -> None:
-        words = self.words
-        _add_counts(
-            which,
-            self._tokens,
-            words.starts,
-            self._lengths,
-            self._stride,
-            words.counts,
-            sign,
-            self.token_counts,
-        )
+        _add_counts(which, self.words, self._encoded, 1, self.token_counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +158,7 @@ def derive(tokens: Ints, spelled: Words, rules: Rules, spelling: Spelling, alive
     parts = np.empty(2 * MAX_BYTES * len(spelled.codes), np.int32)
     starts = np.zeros(len(tokens) + 1, np.int64)
     reached = np.zeros(len(tokens), bool)
-    arrays = (rules.keys, rules.ranks, rules.results, rules.is_bridge, alive)
-    _derive(
-        tokens,
-        spelled.codes,
-        spelled.starts,
-        spelling.tokens,
-        spelling.byte_tokens,
-        *arrays,
-        parts,
-        starts,
-        reached,
-    )
+    _derive(tokens, spelled, rules, spelling, alive, parts, starts, reached)
     return Derivations(reached, parts[: starts[-1]], starts)
 
 
@@ -232,27 +186,25 @@ def _fill(left: Ints, right: Ints, keys: Longs, ranks: Ints) -> None:
 
 
 @numba.njit(cache=True)
-def _rank(left: int, right: int, keys: Longs, ranks: Ints, results: Ints, alive: Bools) -> int:
+def _rank(left: int, right: int, rules: Rules, alive: Bools) -> int:
     """The rank of the rule that merges the pair now, NO_RULE if none does."""
     key = np.int64(left) << 32 | np.int64(right)
-    slot = _slot(left, right, len(keys))
-    while keys[slot] != EMPTY:
-        if keys[slot] == key:
-            rank = ranks[slot]
-            return int(rank) if alive[results[rank]] else int(NO_RULE)
-        slot = (slot + 1) & (len(keys) - 1)
+    slot = _slot(left, right, len(rules.keys))
+    while rules.keys[slot] != EMPTY:
+        if rules.keys[slot] == key:
+            rank = rules.ranks[slot]
+            return int(rank) if alive[rules.results[rank]] else int(NO_RULE)
+        slot = (slot + 1) & (len(rules.keys) - 1)
     return int(NO_RULE)
 
 
 @numba.njit(cache=True)
-def _spell(
-    codes: Codes, start: int, end: int, tokens: Ints, byte_tokens: Ints, alive: Bools, symbols: Ints
-) -> int:
+def _spell(codes: Codes, spelling: Spelling, alive: Bools, symbols: Ints) -> int:
     """Writes the tokens that merging begins with; returns their number."""
     num = 0
-    for place in range(start, end):
-        code = codes[place]
-        token = tokens[code]
+    byte_tokens = spelling.byte_tokens
+    for code in codes:
+        token = spelling.tokens[code]
         if token >= 0 and alive[token]:
             symbols[num] = token
             num += 1
@@ -273,16 +225,7 @@ def _spell(
 
 @numba.njit(cache=True)
 def _merge(
-    symbols: Ints,
-    waiting: Ints,
-    num: int,
-    keys: Longs,
-    ranks: Ints,
-    results: Ints,
-    is_bridge: Bools,
-    alive: Bools,
-    made: Ints,
-    num_made: int,
+    symbols: Ints, waiting: Ints, num: int, rules: Rules, alive: Bools, made: Ints, num_made: int
 ) -> tuple[int, bool, int]:
     """Merges in place; returns how many symbols are left, whether over a bridge, and how many were `made`.
 
@@ -290,7 +233,7 @@ def _merge(
     """
     bridged = False
     for place in range(num - 1):
-        waiting[place] = _rank(symbols[place], symbols[place + 1], keys, ranks, results, alive)
+        waiting[place] = _rank(symbols[place], symbols[place + 1], rules, alive)
     while num > 1:
         best, where = NO_RULE, -1
         for place in range(num - 1):
@@ -298,149 +241,107 @@ def _merge(
                 best, where = waiting[place], place
         if where < 0:
             break
-        symbols[where] = results[best]
-        bridged = bridged or is_bridge[best]
+        symbols[where] = rules.results[best]
+        bridged = bridged or rules.is_bridge[best]
         if num_made < len(made):
-            made[num_made] = results[best]
+            made[num_made] = rules.results[best]
             num_made += 1
         num -= 1
         for place in range(where + 1, num):
             symbols[place] = symbols[place + 1]
             waiting[place - 1] = waiting[place]
         if where > 0:
-            waiting[where - 1] = _rank(symbols[where - 1], symbols[where], keys, ranks, results, alive)
+            waiting[where - 1] = _rank(symbols[where - 1], symbols[where], rules, alive)
         if where < num - 1:
-            waiting[where] = _rank(symbols[where], symbols[where + 1], keys, ranks, results, alive)
+            waiting[where] = _rank(symbols[where], symbols[where + 1], rules, alive)
     return num, bridged, num_made
 
 
 @numba.njit(cache=True)
 def _derive(
     tokens: Ints,
-    codes: Codes,
-    code_starts: Longs,
-    of_code: Ints,
-    byte_tokens: Ints,
-    keys: Longs,
-    ranks: Ints,
-    results: Ints,
-    is_bridge: Bools,
+    spelled: Words,
+    rules: Rules,
+    spelling: Spelling,
     alive: Bools,
     parts: Ints,
     starts: Longs,
     reached: Bools,
 ) -> None:
     for number in range(len(tokens)):
-        start, end = code_starts[number], code_starts[number + 1]
-        symbols = np.empty(3 * (end - start), np.int32)
-        num = _spell(codes, start, end, of_code, byte_tokens, alive, symbols)
+        codes = spelled.codes[spelled.starts[number] : spelled.starts[number + 1]]
+        symbols = np.empty(MAX_BYTES * len(codes), np.int32)
+        num = _spell(codes, spelling, alive, symbols)
         made = parts[starts[number] :]
         made[:num] = symbols[:num]
-        length, _, num_made = _merge(
-            symbols, np.empty(num, np.int32), num, keys, ranks, results, is_bridge, alive, made, num
-        )
+        length, _, num_made = _merge(symbols, np.empty(num, np.int32), num, rules, alive, made, num)
         reached[number] = length == 1 and symbols[0] == tokens[number]
         starts[number + 1] = starts[number] + num_made
 
 
 @numba.njit(cache=True, parallel=True)
 def _encode_words(
-    which: Longs,
-    codes: Codes,
-    starts: Longs,
-    whole: Ints,
-    has_whole: bool,
-    of_code: Ints,
-    byte_tokens: Ints,
-    keys: Longs,
-    ranks: Ints,
-    results: Ints,
-    is_bridge: Bools,
-    alive: Bools,
-    stride: int,
-    tokens: Ints,
-    lengths: Ints,
-    is_bridged: Bools,
+    which: Longs, words: Words, rules: Rules, spelling: Spelling, alive: Bools, encoded: Encoded
 ) -> None:
     num_chunks = (len(which) + WORDS_AT_ONCE - 1) // WORDS_AT_ONCE
+    has_whole = len(words.whole) > 0
+    tokens, lengths, is_bridged, stride = encoded  # what a parallel loop writes must be an array of its own
     for chunk in numba.prange(num_chunks):
         none_made = np.empty(0, np.int32)
         waiting = np.empty(256, np.int32)
         for number in range(chunk * WORDS_AT_ONCE, min((chunk + 1) * WORDS_AT_ONCE, len(which))):
             word = which[number]
-            start, end = starts[word], starts[word + 1]
-            first = stride * start
-            if has_whole and whole[word] >= 0 and alive[whole[word]]:
-                tokens[first] = whole[word]
+            start, end = words.starts[word], words.starts[word + 1]
+            if has_whole and words.whole[word] >= 0 and alive[words.whole[word]]:
+                tokens[stride * start] = words.whole[word]
                 lengths[word] = 1
                 is_bridged[word] = False
                 continue
-            symbols = tokens[first : stride * end]
-            num = _spell(codes, start, end, of_code, byte_tokens, alive, symbols)
+            symbols = tokens[stride * start : stride * end]
+            num = _spell(words.codes[start:end], spelling, alive, symbols)
             if num > len(waiting):
                 waiting = np.empty(2 * num, np.int32)
-            length, bridged, _ = _merge(
-                symbols, waiting, num, keys, ranks, results, is_bridge, alive, none_made, 0
-            )
+            length, bridged, _ = _merge(symbols, waiting, num, rules, alive, none_made, 0)
             lengths[word] = length
             is_bridged[word] = bridged
 
 
 @numba.njit(cache=True)
-def _add_counts(
-    which: Longs,
-    tokens: Ints,
-    starts: Longs,
-    lengths: Ints,
-    stride: int,
-    counts: Longs,
-    sign: int,
-    totals: Longs,
-) -> None:
+def _add_counts(which: Longs, words: Words, encoded: Encoded, sign: int, totals: Longs) -> None:
     for word in which:
-        first = stride * starts[word]
-        for place in range(first, first + lengths[word]):
-            totals[tokens[place]] += sign * counts[word]
+        first = encoded.stride * words.starts[word]
+        for place in range(first, first + encoded.lengths[word]):
+            totals[encoded.tokens[place]] += sign * words.counts[word]
 
 
 @numba.njit(cache=True, parallel=True)
-def _touched(
-    codes: Codes,
-    starts: Longs,
-    tokens: Ints,
-    lengths: Ints,
-    stride: int,
-    is_bridged: Bools,
-    alive: Bools,
-    born: Bools,
-    is_bytes: bool,
-) -> Bools:
+def _touched(words: Words, encoded: Encoded, alive: Bools, born: Bools, is_bytes: bool) -> Bools:
     """Which words hold a token that died or what one that came alive begins with, or were merged over a bridge.
 
     That is enough: a living token's own parts are alive, so a word none of whose tokens died was merged by
     living rules alone, and would be merged so again.
     """
-    touched = is_bridged.copy()
+    touched = encoded.is_bridged.copy()
     any_born = born.any()
-    for word in numba.prange(len(lengths)):
-        first = stride * starts[word]
-        for place in range(first, first + lengths[word]):
-            if not alive[tokens[place]]:
+    for word in numba.prange(len(encoded.lengths)):
+        first = encoded.stride * words.starts[word]
+        for place in range(first, first + encoded.lengths[word]):
+            if not alive[encoded.tokens[place]]:
                 touched[word] = True
         if any_born:
-            for place in range(starts[word], starts[word + 1] - is_bytes):
-                key = codes[place]
-                if born[key << 8 | codes[place + 1] if is_bytes else key]:
+            for place in range(words.starts[word], words.starts[word + 1] - is_bytes):
+                key = words.codes[place]
+                if born[key << 8 | words.codes[place + 1] if is_bytes else key]:
                     touched[word] = True
     return touched
 
 
 @numba.njit(cache=True)
-def _first_words(tokens: Ints, starts: Longs, lengths: Ints, stride: int, found: Ints) -> None:
-    for word in range(len(lengths)):
-        first = stride * starts[word]
-        for place in range(first, first + lengths[word]):
-            row = found[tokens[place]]
+def _first_words(words: Words, encoded: Encoded, found: Ints) -> None:
+    for word in range(len(encoded.lengths)):
+        first = encoded.stride * words.starts[word]
+        for place in range(first, first + encoded.lengths[word]):
+            row = found[encoded.tokens[place]]
             for column in range(len(row)):
                 if row[column] == word:
                     break

@@ -32,7 +32,7 @@ def test_similar_is_the_weighted_mean_of_the_nearest(weighting: str) -> None:
     old_ids = list(range(5, 45))
     old, new = torch.randn(40, 6, generator=generator), torch.randn(3, 6, generator=generator)
     how = Similarity(k=4, weighting=weighting, temperature=0.2)  # type: ignore[arg-type]
-    made = embeddings.similar(ROWS, old_ids, old, new, how)
+    made = embeddings.similar(ROWS, embeddings.nearest(old_ids, old, new, how))
     for number in range(3):
         cosines = [torch.cosine_similarity(new[number], old[place], dim=0).item() for place in range(40)]
         nearest = sorted(range(40), key=lambda place: -cosines[place])[:4]

@@ -10,10 +10,10 @@ from tokenizers.decoders import DecodeStream
 
 from malmoi.errors import CheckpointError
 from tests.support.bases import small_base
-from train.vocabulary.base import Base
+from train.vocabulary.base import Base, has_script
 from train.vocabulary.choosing import Choice, choose_tokens
 from train.vocabulary.growing import grow
-from train.vocabulary.guarantees import Evidence, check, has_script
+from train.vocabulary.guarantees import Evidence, check
 from train.vocabulary.pretokens import Pretokens
 
 HANGUL = st.text(st.characters(min_codepoint=0xAC00, max_codepoint=0xD7A3), max_size=6)

@@ -1,0 +1,118 @@
+"""Files and directories that are there whole or not at all, whenever the process is killed."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from malmoi.errors import OutputError
+
+PARTIAL_SUFFIX: Final = ".partial"
+REPLACED_SUFFIX: Final = ".replaced"
+
+
+def write_whole(file: Path, content: str) -> None:
+    """Writes a text file, in UTF-8, beside its place and renames it."""
+    partial = file.with_name(file.name + PARTIAL_SUFFIX)
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(file)
+
+
+@contextmanager
+def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A directory to write files into; on leaving, it becomes `out`.
+
+    The files are written to `out.partial`. When the block fails, nothing is left; when the process is
+    killed, `out.partial` is left, which the next run replaces.
+
+    Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, it may not be
+    written, or the disk is full.
+    """
+    partial = out.with_name(out.name + PARTIAL_SUFFIX)
+    with ExitStack() as writing:
+        try:
+            _refuse_existing(out, overwrite)
+            writing.enter_context(_sole_writer(partial))
+        except OSError as error:
+            raise OutputError(
+                out,
+                expected="a place that can be written",
+                found=error.strerror or str(error),
+                next_step="choose another",
+            ) from error
+        try:
+            yield partial
+            _refuse_existing(out, overwrite)
+            _replace(partial, out)
+        except Exception as error:
+            if not _tells_of_full_disk(error):
+                raise
+            raise OutputError(
+                partial,
+                expected="room for all of it",
+                found="a full disk",
+                next_step="free some space, or write to another disk; nothing was left behind",
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tells_of_full_disk(error: Exception) -> bool:
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    return any(f"(os error {number})" in str(error) for number in numbers)  # as safetensors says it
+
+
+def _refuse_existing(out: Path, overwrite: bool) -> None:
+    replaced = out.with_name(out.name + REPLACED_SUFFIX)
+    if replaced.exists() and not out.exists():  # killed between the two renames of _replace
+        replaced.rename(out)
+    if out.exists() and not overwrite:
+        raise OutputError(
+            out, expected="a new directory", found="one that exists", next_step="choose another, or --overwrite"
+        )
+
+
+@contextmanager
+def _sole_writer(partial: Path) -> Iterator[None]:
+    """Makes `partial` an empty directory that no other process is writing."""
+    partial.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OutputError(
+            partial,
+            expected="no other run writing it",
+            found="one that is",
+            next_step="wait for it, or write elsewhere",
+        ) from None
+    try:
+        for leftover in partial.iterdir():  # of a run that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Renames `partial` to `out`; what `out` was before is removed last."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in partial.iterdir():
+        file.chmod(0o666 & ~umask)  # safetensors writes 0600; others may be meant to read a checkpoint
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    replaced = out.with_name(out.name + REPLACED_SUFFIX)
+    if out.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        out.rename(replaced)
+    partial.rename(out)
+    shutil.rmtree(replaced, ignore_errors=True)
