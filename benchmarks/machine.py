@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 GIB = 1 << 30
+BUSY = 0.5
+"""Load average of the minute before, from which on the numbers are in doubt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,18 @@ class Machine:
     versions: str
     load_average: str
     """Of 1, 5 and 15 minutes."""
+
+    def heading(self, command: str) -> str:
+        """What stands above a benchmark's tables: what was run, when, and on what."""
+        is_busy = float(self.load_average.split()[0]) >= BUSY
+        warning = (
+            " **The machine was busy with something else: repeat this on a quiet one.**" if is_busy else ""
+        )
+        return (
+            f"`{command}`, {self.date}, commit {self.commit}.\n\n"
+            f"{self.cpu_model}, {self.cores} cores, {self.memory_gib:.1f} GiB; {self.versions}. "
+            f"Load average before: {self.load_average}.{warning}"
+        )
 
 
 def this_machine(*packages: str) -> Machine:

@@ -1,8 +1,5 @@
 """python -m benchmarks.serve_overhead: measures, and writes RESULTS.md and results.json."""
 
-import json
-import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from typing import Literal
 import tyro
 
 from benchmarks.machine import this_machine
+from benchmarks.results import emptied, this_command, write_json
 from benchmarks.serve_overhead import model, report, runs
 from benchmarks.serve_overhead.servers import Part, contenders
 from malmoi.errors import reported_in_one_line
@@ -37,12 +35,9 @@ def measure(
         stock_memory_share: out of the box, the share of memory for the stock server to take, where it refuses
             to start with its own default of 0.92. RESULTS.md shows the command.
     """
-    machine, command = (
-        this_machine(*PACKAGES),
-        shlex.join(["python", "-m", "benchmarks.serve_overhead", *sys.argv[1:]]),
-    )
+    machine, command = this_machine(*PACKAGES), this_command("benchmarks.serve_overhead")
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
-    raw, cache = _emptied(out.absolute() / "raw"), _emptied(WORK.absolute() / "cache")
+    raw, cache = emptied(out.absolute() / "raw"), emptied(WORK.absolute() / "cache")
     parts: tuple[Part, ...] = ("overhead", "out-of-the-box") if part == "all" else (part,)
     share = () if stock_memory_share is None else ("--gpu-memory-utilization", str(stock_memory_share))
     pairs = {part: contenders(part, checkpoint, cache / part, share) for part in parts}
@@ -50,7 +45,7 @@ def measure(
     for part, pair in pairs.items():
         for run in _with_progress(part, runs.measure(part, pair, repeats, checkpoint.path, raw), 2 * repeats):
             done.append(run)
-            _write_json(
+            write_json(
                 out, {"command": command, "machine": asdict(machine), "runs": [asdict(run) for run in done]}
             )
     text = report.render(done, pairs, machine, command, model.num_parameters(checkpoint))
@@ -66,16 +61,6 @@ def _with_progress(part: Part, measured: Iterator[runs.Run], total: int) -> Iter
         where = f"{part}, repeat {run.repeat + 1}, {run.name}"
         print(f"[{number}/{total}] {where}; about {left_min:.0f} min left", file=sys.stderr, flush=True)
         yield run
-
-
-def _emptied(directory: Path) -> Path:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    return directory
-
-
-def _write_json(out: Path, results: object) -> None:
-    (out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from benchmarks.serve_overhead.runs import NUM_REQUESTS, Run
 from benchmarks.serve_overhead.servers import SHELL_PREFIXES, Contender, Name, Part
 
 GIB = 1 << 30
-BUSY = 0.5
-"""Load average of the minute before, from which on the numbers are in doubt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +156,9 @@ def render(
 
 
 def _heading(machine: Machine, command: str, parameters: int) -> str:
-    busy = float(machine.load_average.split()[0]) >= BUSY
     lines = [
         "# malmoi-serve against the stock vLLM server",
-        f"`{command}`, {machine.date}, commit {machine.commit}.",
-        f"{machine.cpu_model}, {machine.cores} cores, {machine.memory_gib:.1f} GiB; {machine.versions}. "
-        f"Load average before: {machine.load_average}."
-        + (" **The machine was busy with something else: repeat this on a quiet one.**" if busy else ""),
+        machine.heading(command),
         f"A Llama of {parameters / 1e6:.1f} million random bf16 parameters with the KoRAE format; chats of "
         f"{INPUT_TOKENS} random tokens in and exactly {OUTPUT_TOKENS} out (ignore_eos, temperature 1), "
         "streamed. "

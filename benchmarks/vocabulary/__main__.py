@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import tyro
 
 from benchmarks.machine import this_machine
 from benchmarks.processes import resident_bytes, tree
+from benchmarks.results import emptied, this_command, write_json
 from benchmarks.vocabulary import report
 from malmoi.errors import reported_in_one_line
 from train.recipe import Growth
@@ -62,25 +62,21 @@ def measure(*, corpus: Path, english: tuple[Path, ...] = (), out: Path = WORK, r
         out: directory for the results and for what is made on the way.
         repeat: also count ten copies of the corpus under a budget of 500 MB.
     """
-    command = shlex.join(["python", "-m", "benchmarks.vocabulary", *sys.argv[1:]])
+    command = this_command("benchmarks.vocabulary")
     machine = this_machine(*PACKAGES)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"command": command, "machine": asdict(machine), "bases": {}}
     for base in shipped_bases():
         results["bases"][base.name] = _measure_base(base, corpus, english, out)
-        _write_json(out, results)
+        write_json(out, results)
     first = shipped_bases()[0]
     results["growth"] = [_of_fraction(first, corpus, out, fraction) for fraction in FRACTIONS]
     if repeat:
         results["repeated"] = _repeated(first, corpus, out)
-    _write_json(out, results)
+    write_json(out, results)
     (out / "RESULTS.md").write_text(report.render(results))
     (out / "growth.png").write_bytes(report.growth_plot(results))
     print(out / "RESULTS.md")
-
-
-def _write_json(out: Path, results: dict[str, Any]) -> None:
-    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
 
 
 def _measure_base(base: Base, corpus: Path, english: tuple[Path, ...], out: Path) -> dict[str, Any]:
@@ -108,7 +104,7 @@ def _measure_base(base: Base, corpus: Path, english: tuple[Path, ...], out: Path
 
 def _of_fraction(base: Base, corpus: Path, out: Path, fraction: float) -> dict[str, Any]:
     """The same on the first files that make up so much of the corpus."""
-    folder = _emptied(out / "fraction")
+    folder = emptied(out / "fraction")
     files = sorted(corpus.glob("*.jsonl.gz"), key=lambda file: file.stat().st_size)
     wanted = fraction * sum(file.stat().st_size for file in files)
     for file in files:
@@ -126,7 +122,7 @@ def _of_fraction(base: Base, corpus: Path, out: Path, fraction: float) -> dict[s
 
 
 def _repeated(base: Base, corpus: Path, out: Path) -> dict[str, Any]:
-    folder = _emptied(out / "repeated")
+    folder = emptied(out / "repeated")
     for number in range(TIMES):
         for file in sorted(corpus.glob("*.jsonl.gz")):
             shutil.copy(file, folder / f"{number}-{file.name}")
@@ -135,12 +131,6 @@ def _repeated(base: Base, corpus: Path, out: Path) -> dict[str, Any]:
     found["loop"] = _run("loop", base=base.path, work=work, growth=asdict(base.growth))
     shutil.rmtree(folder)
     return found
-
-
-def _emptied(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _run(task: str, **options: Any) -> dict[str, Any]:

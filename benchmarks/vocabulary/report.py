@@ -3,6 +3,8 @@
 from io import BytesIO
 from typing import Any
 
+from benchmarks.machine import Machine
+
 MOST_OF_A_TOKENIZATION = 0.25
 LEAST_SPEED = {"sentencepiece": 1.0, "tekken": 1 / 3}
 LEAST_SAVING = {"sentencepiece": 0.45, "tekken": 0.15}
@@ -11,12 +13,9 @@ MOST_MEMORY = 2 * 10**9
 
 def render(results: dict[str, Any]) -> str:
     """RESULTS.md."""
-    machine = results["machine"]
     parts = [
         "# Growing a vocabulary: counting, choosing, and what comes of it",
-        f"`{results['command']}`, {machine['date']}, commit {machine['commit']}.",
-        f"{machine['cpu_model']}, {machine['cores']} cores, {machine['memory_gib']:.1f} GiB; "
-        f"{machine['versions']}. Load average before: {machine['load_average']}.",
+        Machine(**results["machine"]).heading(results["command"]),
         *[_base(name, found) for name, found in results["bases"].items()],
         _growth(results),
     ]

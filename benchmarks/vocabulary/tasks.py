@@ -3,19 +3,19 @@
 import gzip
 import json
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from train.corpus.counting import TABLE_FILE, count_corpus
+from benchmarks.results import emptied
+from train.corpus.counting import SUMMARY_FILE, TABLE_FILE, count_corpus
 from train.corpus.shards import find_shards
 from train.recipe import Growth
 from train.vocabulary.base import Base, read_base
-from train.vocabulary.choosing import choose_tokens
+from train.vocabulary.choosing import Choice, choose_tokens
 from train.vocabulary.growing import grow
 from train.vocabulary.intermediate import read_tokens, train_intermediate
 from train.vocabulary.pretokens import count_pretokens
@@ -43,7 +43,7 @@ def counter(corpus: str) -> Result:
 
 def table(corpus: str, base: str, work: str, memory_bytes: int) -> Result:
     """Our word table from the files, and the base's pre-tokens from it."""
-    shutil.rmtree(work, ignore_errors=True)
+    emptied(Path(work))
     tokenizer = read_base(Path(base))
     warm_up(tokenizer)
     start = time.perf_counter()
@@ -63,31 +63,58 @@ def table(corpus: str, base: str, work: str, memory_bytes: int) -> Result:
 
 def loop(base: str, work: str, growth: Result) -> Result:
     """The intermediate tokenizer, and every round of the loop."""
-    tokenizer, recipe = read_base(Path(base)), Growth(**growth)
-    table = Path(work) / TABLE_FILE
-    summary = json.loads((Path(work) / "corpus.json").read_text())
-    pretokens = count_pretokens(table, tokenizer)
+    tokenizer = read_base(Path(base))
+    summary = json.loads((Path(work) / SUMMARY_FILE).read_text())
     warm_up(tokenizer)
-    model = Path(work) / "intermediate.model"
-    start = time.perf_counter()
-    train_intermediate(pretokens, tokenizer, recipe.intermediate_size, model)
-    trained = time.perf_counter()
-    threshold = recipe.threshold(summary["num_bytes"])
-    choice = choose_tokens(
-        pretokens, tokenizer, read_tokens(model), threshold=threshold, num_new=recipe.num_new
-    )
-    end = time.perf_counter()
-    (Path(work) / "tokens.json").write_text(json.dumps(choice.tokens, ensure_ascii=False))
+    chosen = _choose(tokenizer, Growth(**growth), Path(work), summary["num_bytes"])
+    (Path(work) / "tokens.json").write_text(json.dumps(chosen.choice.tokens, ensure_ascii=False))
     return {
-        "seconds": end - trained,
-        "train_seconds": trained - start,
-        "threshold": threshold,
-        "rounds": [asdict(entry) for entry in choice.rounds],
+        "seconds": chosen.loop_seconds,
+        "train_seconds": chosen.train_seconds,
+        "threshold": chosen.threshold,
+        "rounds": [asdict(entry) for entry in chosen.choice.rounds],
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The tokens, and what they took."""
+
+    intermediate: list[str]
+    threshold: int
+    choice: Choice
+    train_seconds: float
+    loop_seconds: float
+
+
+def _choose(tokenizer: Base, recipe: Growth, folder: Path, num_bytes: int) -> Chosen:
+    """From the word table in `folder` to the tokens."""
+    pretokens = count_pretokens(folder / TABLE_FILE, tokenizer)
+    model = folder / "intermediate.model"
+    start = time.perf_counter()
+    train_intermediate(pretokens, tokenizer, recipe.intermediate_size, model)
+    trained = time.perf_counter()
+    intermediate, threshold = read_tokens(model), max(2, recipe.threshold(num_bytes))
+    choice = choose_tokens(pretokens, tokenizer, intermediate, threshold=threshold, num_new=recipe.num_new)
+    return Chosen(
+        intermediate=intermediate,
+        threshold=threshold,
+        choice=choice,
+        train_seconds=trained - start,
+        loop_seconds=time.perf_counter() - trained,
+    )
+
+
+def _choose_on(texts: list[str], tokenizer: Base, recipe: Growth, folder: Path) -> Chosen:
+    """The same on texts, counted first."""
+    file = emptied(folder) / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    found = count_corpus(find_shards([str(file)]), folder / "corpus", memory_bytes=10**9)
+    return _choose(tokenizer, recipe, folder / "corpus", found.num_bytes)
+
+
 def naive(corpus: str, base: str, work: str) -> Result:
-    """One encoding of every text, in memory already, with the grown tokenizer; half of the texts at a time."""
+    """One encoding of every text with the grown tokenizer; only encoding is timed, not reading."""
     tokenizer = read_base(Path(base))
     grown = grow(tokenizer, json.loads((Path(work) / "tokens.json").read_text())).tokenizer
     seconds, num_tokens, batch, size = 0.0, 0, [], 0
@@ -116,52 +143,27 @@ def same(corpus: str, base: str, work: str, growth: Result, sample_bytes: int) -
         size += len(text.encode())
         if size >= sample_bytes:
             break
-    folder = Path(work)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    file = folder / "sample.jsonl"
-    file.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in sample))
     tokenizer, recipe = read_base(Path(base)), Growth(**growth)
-    found = count_corpus(find_shards([str(file)]), folder / "corpus", memory_bytes=10**9)
-    pretokens = count_pretokens(found.table, tokenizer)
-    model = folder / "intermediate.model"
-    train_intermediate(pretokens, tokenizer, recipe.intermediate_size, model)
-    threshold = max(2, recipe.threshold(size))
+    chosen = _choose_on(sample, tokenizer, recipe, Path(work))
     start = time.perf_counter()
-    choice = choose_tokens(
-        pretokens, tokenizer, read_tokens(model), threshold=threshold, num_new=recipe.num_new
-    )
-    seconds = time.perf_counter() - start
     tokens, counts = naive_choice(
-        sample, tokenizer, read_tokens(model), threshold=threshold, num_new=recipe.num_new
+        sample, tokenizer, chosen.intermediate, threshold=chosen.threshold, num_new=recipe.num_new
     )
     return {
         "megabytes": size / 1e6,
-        "seconds": seconds,
-        "naive_seconds": time.perf_counter() - start - seconds,
-        "same_tokens": choice.tokens == tokens,
-        "same_counts": choice.counts == counts,
+        "seconds": chosen.loop_seconds,
+        "naive_seconds": time.perf_counter() - start,
+        "same_tokens": chosen.choice.tokens == tokens,
+        "same_counts": chosen.choice.counts == counts,
         "tokens": len(tokens),
     }
 
 
 def fertility(corpus: str, base: str, work: str, growth: Result, english: list[str]) -> Result:
     """Tokens chosen on every other text; tokens per character on the texts between."""
-    folder = Path(work)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     texts = list(texts_of(corpus))
-    file = folder / "half.jsonl"
-    file.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts[::2]))
-    tokenizer, recipe = read_base(Path(base)), Growth(**growth)
-    found = count_corpus(find_shards([str(file)]), folder / "corpus", memory_bytes=10**9)
-    pretokens = count_pretokens(found.table, tokenizer)
-    model = folder / "intermediate.model"
-    train_intermediate(pretokens, tokenizer, recipe.intermediate_size, model)
-    threshold = recipe.threshold(found.num_bytes)
-    choice = choose_tokens(
-        pretokens, tokenizer, read_tokens(model), threshold=threshold, num_new=recipe.num_new
-    )
+    tokenizer = read_base(Path(base))
+    choice = _choose_on(texts[::2], tokenizer, Growth(**growth), Path(work)).choice
     grown = grow(tokenizer, choice.tokens)
     others = texts[1::2]
     num_characters = sum(map(len, others))

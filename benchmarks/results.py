@@ -1,0 +1,24 @@
+"""Where a benchmark's files go."""
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def emptied(folder: Path) -> Path:
+    """`folder`, there and empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_json(out: Path, results: object) -> None:
+    """results.json in `out`."""
+    (out / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def this_command(benchmark: str) -> str:
+    """How the benchmark was started."""
+    return shlex.join(["python", "-m", benchmark, *sys.argv[1:]])
