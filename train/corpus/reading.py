@@ -4,7 +4,7 @@ import io
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -88,7 +88,7 @@ def read_texts(shard: Shard, text_field: str, on_bad_line: OnBadLine, reading: R
 
     Raises: CorpusError for a bad line where they are refused, or a file that cannot be read at all.
     """
-    for line, found in _entries(shard, text_field):
+    for line, found in enumerate(_entries(shard, text_field), 1):
         if isinstance(found, BadLineError):
             if on_bad_line == "refuse":
                 raise CorpusError(
@@ -109,20 +109,19 @@ def read_texts(shard: Shard, text_field: str, on_bad_line: OnBadLine, reading: R
             yield found
 
 
-def _entries(shard: Shard, text_field: str) -> Iterator[tuple[int, str | BadLineError]]:
-    """Line or row number, from 1, and its text or what is wrong with it."""
+def _entries(shard: Shard, text_field: str) -> Iterator[str | BadLineError]:
+    """Of every line or row its text, or what is wrong with it."""
     if shard.format == "parquet":
         yield from _parquet_entries(shard, text_field)
     elif shard.format == "hub":
         yield from _hub_entries(shard, text_field)
     else:
-        decode = _from_json if shard.format == "jsonl" else _from_line
         with (
             fsspec.open(shard.location, "rb", compression="infer") as file,
             io.BufferedReader(file, BUFFER_BYTES) as buffered,
         ):
-            for number, line in enumerate(_lines(buffered), 1):
-                yield number, line if isinstance(line, BadLineError) else decode(line, text_field)
+            lines = _lines(buffered)
+            yield from _json_entries(lines, text_field) if shard.format == "jsonl" else map(_from_line, lines)
 
 
 def _lines(file: io.BufferedReader) -> Iterator[bytes | BadLineError]:
@@ -133,9 +132,21 @@ def _lines(file: io.BufferedReader) -> Iterator[bytes | BadLineError]:
         yield BadLineError(f"the file cannot be read on; {type(error).__name__}: {error}")
 
 
-def _from_json(line: bytes, text_field: str) -> str | BadLineError:
+def _json_entries(lines: Iterable[bytes | BadLineError], text_field: str) -> Iterator[str | BadLineError]:
+    for line in lines:
+        try:
+            text = orjson.loads(line)[text_field]  # type: ignore[arg-type]  # BadLineError: TypeError
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            text = None
+        yield text if isinstance(text, str) else _from_json(line, text_field)
+
+
+def _from_json(line: bytes | BadLineError, text_field: str) -> str | BadLineError:
+    """The text, or what is wrong with a line of JSON."""
+    if isinstance(line, BadLineError):
+        return line
     try:
-        row = orjson.loads(line)
+        return _from_row(orjson.loads(line), text_field)
     except orjson.JSONDecodeError as error:
         if line.isspace():
             return ""
@@ -144,7 +155,6 @@ def _from_json(line: bytes, text_field: str) -> str | BadLineError:
         except UnicodeDecodeError as encoding:
             return BadLineError(f"not UTF-8; {encoding.reason} at byte {encoding.start}")
         return BadLineError(f"broken JSON; {error}")
-    return _from_row(row, text_field)
 
 
 def _from_row(row: Any, text_field: str) -> str | BadLineError:
@@ -158,37 +168,37 @@ def _from_row(row: Any, text_field: str) -> str | BadLineError:
     return BadLineError(f"no field {text_field!r}; fields: {', '.join(map(str, row)) or 'none'}")
 
 
-def _from_line(line: bytes, _text_field: str) -> str | BadLineError:
+def _from_line(line: bytes | BadLineError) -> str | BadLineError:
+    if isinstance(line, BadLineError):
+        return line
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         return BadLineError(f"not UTF-8; {error.reason} at byte {error.start}")
 
 
-def _parquet_entries(shard: Shard, text_field: str) -> Iterator[tuple[int, str | BadLineError]]:
+def _parquet_entries(shard: Shard, text_field: str) -> Iterator[str | BadLineError]:
     try:
         file = pyarrow.parquet.ParquetFile(shard.location)
     except (pyarrow.ArrowInvalid, OSError) as error:
-        yield 0, BadLineError(f"not a Parquet file; {error}")
+        yield BadLineError(f"not a Parquet file; {error}")
         return
     columns = file.schema_arrow.names
     if text_field not in columns:
-        for number in range(1, file.metadata.num_rows + 1):
-            yield number, BadLineError(f"no field {text_field!r}; fields: {', '.join(columns) or 'none'}")
+        for _ in range(file.metadata.num_rows):
+            yield BadLineError(f"no field {text_field!r}; fields: {', '.join(columns) or 'none'}")
         return
-    number = 0
     for batch in file.iter_batches(ROWS_AT_ONCE, columns=[text_field]):
         for text in batch.column(0).to_pylist():
-            number += 1
-            yield number, _from_row({text_field: text}, text_field)
+            yield _from_row({text_field: text}, text_field)
 
 
-def _hub_entries(shard: Shard, text_field: str) -> Iterator[tuple[int, str | BadLineError]]:
+def _hub_entries(shard: Shard, text_field: str) -> Iterator[str | BadLineError]:
     from datasets import load_dataset
 
     location, split = split_of(shard.location)
     rows = load_dataset(location, split=split, streaming=True)
     if shard.num_parts > 1:
         rows = rows.shard(num_shards=shard.num_parts, index=shard.part)
-    for number, row in enumerate(rows, 1):
-        yield number, _from_row(row, text_field)
+    for row in rows:
+        yield _from_row(row, text_field)

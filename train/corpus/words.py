@@ -16,10 +16,21 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+
+def _are_in(numbers: Iterable[int]) -> Bools:
+    """(256,): a mask of bytes."""
+    mask = np.zeros(256, bool)
+    mask[list(numbers)] = True
+    return mask
+
 
 NUM_PARTITIONS: Final = 64
 """A table is merged a partition at a time: the greatest corpus needs memory for 1/64 of its words."""
@@ -29,11 +40,15 @@ BYTES_PER_CHARACTER: Final = 24
 """About what counting takes while it lasts: text, words and the table of them."""
 ROWS_AT_ONCE: Final = 1 << 18
 BOUNDARY: Final = re.compile(r"(?<=\S)(?= )|(?<=[^\S ])(?= (?! ))")
-A_SPACE: Final = pa.scalar(" ", pa.large_string())
-NOTHING: Final = pa.scalar("", pa.large_string())
+SPACE: Final = ord(" ")
+WHITE: Final = [chr(code).encode() for code in range(0x3001) if chr(code).isspace() and chr(code) != " "]
+"""All white space but the space."""
+WIDE_WHITE: Final = tuple(code for code in WHITE if len(code) > 1)
+IS_WHITE: Final = _are_in(code[0] for code in WHITE if len(code) == 1)
+IS_LAST_OF_WHITE: Final = _are_in(code[-1] for code in WIDE_WHITE)
+IS_SECOND_OF_WHITE: Final = _are_in(code[-2] for code in WIDE_WHITE)
 SCHEMA: Final = pa.schema([("word", pa.large_string()), ("count", pa.int64()), ("first", pa.int64())])
 """`first`: how many of `count` begin a text, where some tokenizers put a space."""
-Ints = npt.NDArray[np.int64]
 
 
 def split_words(text: str) -> list[str]:
@@ -74,53 +89,59 @@ class WordCounter(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             waiting.append(document.text)
             num_characters += len(document.text)
             if num_characters >= at_once:
-                tables = [add_up([*tables, count_words(waiting)])]
+                tables.append(count_words(waiting))
                 waiting, num_characters = [], 0
-                if tables[0].nbytes > self.memory_bytes // 2:
-                    _spill(tables[0], self.folder / f"{rank:05d}-{num_spills:04d}.arrow")
-                    tables = []
-                    num_spills += 1
+                if sum(table.nbytes for table in tables) > self.memory_bytes // 2:
+                    tables = [add_up(tables)]
+                    if tables[0].nbytes > self.memory_bytes // 4:
+                        _spill(tables.pop(), self.folder / f"{rank:05d}-{num_spills:04d}.arrow")
+                        num_spills += 1
             yield document
         rest = add_up([*tables, count_words(waiting)])
         _spill(rest, self.folder / f"{rank:05d}-{num_spills:04d}.arrow")
 
 
 def count_words(texts: Sequence[str]) -> pa.Table:
-    """The words of the texts and their counts; some rows may be of the same word."""
-    array = pa.array(texts, pa.large_string())
-    has_run = pc.match_substring(array, "  ")
-    # Where no two spaces stand together, and that is nearly everywhere, a word begins at every space.
-    split = pc.split_pattern(array.filter(pc.invert(has_run)), " ")
-    words, starts = split.values, split.offsets.to_numpy()[:-1]
-    is_first = np.zeros(len(words), bool)
-    is_first[starts] = True
-    firsts, others = words.filter(pa.array(is_first)), words.filter(pa.array(~is_first))
-    # Where a text begins with a space, what stands before it is no word, and the next one is the first.
-    is_second = np.zeros(len(words), bool)
-    empty = starts[pc.equal(words.take(pa.array(starts)), "").to_numpy(zero_copy_only=False)]
-    is_second[empty[empty + 1 < len(words)] + 1] = True
-    seconds = others.filter(pa.array(is_second[~is_first]))
-    others = others.filter(pa.array(~is_second[~is_first]))
-    by_hand = [split_words(text) for text in array.filter(has_run).to_pylist()]
-    tables = [
-        _table(firsts, is_first=True),
-        _table(seconds, is_first=True, before=A_SPACE),
-        _table(others, before=A_SPACE),
-        _table(pa.array([words[0] for words in by_hand], pa.large_string()), is_first=True),
-        _table(pa.array([word for words in by_hand for word in words[1:]], pa.large_string())),
-    ]
-    table = pa.concat_tables(tables)
-    return table.filter(pc.not_equal(table["word"], ""))
+    """The words of the texts, in the order in which they first occur, and their counts."""
+    bounds, data = text_buffers(pa.array(texts, pa.large_string()))
+    text_starts = np.unique(bounds[:-1][np.diff(bounds) > 0])
+    begins = np.zeros(len(data) + 1, bool)
+    begins[text_starts] = begins[len(data)] = True
+    begins[_word_starts(data, begins)] = True
+    offsets = np.flatnonzero(begins)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    encoded = pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers).dictionary_encode()
+    words, numbers = encoded.dictionary, encoded.indices.to_numpy()
+    firsts = numbers[np.searchsorted(offsets, text_starts)]
+    counts = (np.bincount(of, minlength=len(words)) for of in (numbers, firsts))
+    return pa.table([words, *map(pa.array, counts)], schema=SCHEMA)
 
 
-def _table(words: pa.LargeStringArray, *, is_first: bool = False, before: pa.Scalar = NOTHING) -> pa.Table:
-    """The distinct words, each behind `before`, and their counts."""
-    counted = words.value_counts()
-    counts = counted.field("counts")
-    firsts = counts if is_first else pa.array(np.zeros(len(counts), np.int64))
-    return pa.table(
-        [pc.binary_join_element_wise(before, counted.field("values"), NOTHING), counts, firsts], schema=SCHEMA
-    )
+def _word_starts(data: Bytes, begins: Bools) -> Ints:
+    """Where in texts of UTF-8 bytes, end to end, a word begins: what BOUNDARY says, at every space at once.
+
+    `begins` (bytes + 1,): where a text begins, and where the last one ends.
+    """
+    places = np.flatnonzero(data == SPACE)
+    places = places[~begins[places]]
+    is_start = data[places - 1] != SPACE
+    after_white = np.flatnonzero(_ends_white_space(data, places))
+    following = np.append(data, 0)[places[after_white] + 1]
+    is_start[after_white] = (following != SPACE) | begins[places[after_white] + 1]
+    starts: Ints = places[is_start]
+    return starts
+
+
+def _ends_white_space(data: Bytes, places: Ints) -> Bools:
+    """Whether what ends before each place is white space that is no space."""
+    before = data[places - 1]
+    found = IS_WHITE[before]
+    wide = np.flatnonzero(IS_LAST_OF_WHITE[before])
+    wide = wide[IS_SECOND_OF_WHITE[data[places[wide] - 2]]]
+    for number in wide.tolist():  # few are left, and of them most are white space
+        start = places[number]
+        found[number] = data[max(start - 3, 0) : start].tobytes().endswith(WIDE_WHITE)
+    return found
 
 
 def add_up(tables: Iterable[pa.Table]) -> pa.Table:
@@ -151,14 +172,14 @@ def _spill(table: pa.Table, path: Path) -> None:
 
 
 def _partition(words: pa.LargeStringArray) -> Ints:
-    """A number below NUM_PARTITIONS for each word, from its bytes alone."""
-    if not len(words):
-        return np.zeros(0, np.int64)
+    """A number below NUM_PARTITIONS for each word, from its length, its middle byte and its last alone."""
     offsets, data = text_buffers(words)
-    return np.add.reduceat(data, offsets[:-1], dtype=np.int64) % NUM_PARTITIONS
+    starts, ends = offsets[:-1], offsets[1:]
+    mixed: Ints = 7 * data[(starts + ends) // 2].astype(np.int64) + data[ends - 1] + ends - starts
+    return mixed % NUM_PARTITIONS
 
 
-def text_buffers(words: pa.LargeStringArray) -> tuple[Ints, npt.NDArray[np.uint8]]:
+def text_buffers(words: pa.LargeStringArray) -> tuple[Ints, Bytes]:
     """Where each word begins and, last, where the last one ends, and all their UTF-8 bytes.
 
     Shapes: (words + 1,) and (bytes,); nothing is copied.

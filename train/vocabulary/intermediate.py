@@ -8,6 +8,7 @@ from pathlib import Path
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from train.corpus.words import ROWS_AT_ONCE
 from train.vocabulary.base import SPACE, Base
 from train.vocabulary.pretokens import Pretokens
 
@@ -21,11 +22,12 @@ def train_intermediate(pretokens: Pretokens, base: Base, size: int, model: Path)
     With fewer pre-tokens than it takes, as many tokens as there are.
     """
     table = model.with_suffix(".tsv")
-    spelled = [base.token(text).replace(" ", SPACE) for text in pretokens.texts.to_pylist()]
     with table.open("w", encoding="utf-8") as lines:
-        lines.writelines(
-            f"{word}\t{count}\n" for word, count in zip(spelled, pretokens.words.counts.tolist(), strict=True)
-        )
+        for start in range(0, len(pretokens.texts), ROWS_AT_ONCE):
+            texts = pretokens.texts.slice(start, ROWS_AT_ONCE).to_pylist()
+            counts = pretokens.words.counts[start : start + ROWS_AT_ONCE].tolist()
+            spelled = (base.token(text).replace(" ", SPACE) for text in texts)
+            lines.writelines(f"{word}\t{count}\n" for word, count in zip(spelled, counts, strict=True))
     partial = model.with_suffix(".partial")
     with partial.open("wb") as writer:
         sentencepiece.SentencePieceTrainer.train(
