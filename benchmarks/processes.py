@@ -34,6 +34,11 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return PAGE_BYTES * sum(_stat(pid)[RESIDENT_PAGES] for pid in pids)
 
 
+def proportional_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of the processes together; a page that they share counts once (Pss of smaps_rollup)."""
+    return sum(map(_proportional_bytes, pids))
+
+
 def available_bytes() -> int:
     """MemAvailable of this machine."""
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
@@ -91,6 +96,15 @@ class CpuRecorder:
 
 def _all_processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _proportional_bytes(pid: int) -> int:
+    """0 for a process that is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(text.split("\nPss:")[1].split()[0]) * 1024 if "\nPss:" in text else 0
 
 
 def _stat(pid: int) -> list[int]:

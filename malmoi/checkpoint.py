@@ -4,7 +4,6 @@
 `create_checkpoint` writes beside the target and renames: a directory that opens is a directory that is whole.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +12,8 @@ from typing import Any
 
 from malmoi import chat, provenance
 from malmoi.checkpoint_files import (
+    INPUT_ROWS,
+    OUTPUT_ROWS,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
     read_config,
@@ -22,11 +23,10 @@ from malmoi.checkpoint_files import (
 )
 from malmoi.errors import CheckpointError, LockError
 from malmoi.files import PARTIAL_SUFFIX, create_directory
+from malmoi.ledger import OpenEntry
 from malmoi.provenance import PROVENANCE_FILE, FileRecord, Lock, Origin, Provenance, Rendering
 from malmoi.safetensors_header import TensorHeader
 
-INPUT_ROWS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings)\.weight$")
-OUTPUT_ROWS = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 DECIDING_FILES = (
     *("*.safetensors", "*.safetensors.index.json", "generation_config.json", "adapter_config.json"),
     *("*.jinja", "*token*.json", "*.model", "vocab.*", "merges.txt"),
@@ -285,22 +285,29 @@ def _check_files(checkpoint: Checkpoint, files: Mapping[str, FileRecord]) -> Non
 
 @contextmanager
 def create_checkpoint(
-    out: Path | str, origin: Origin, *, renderer: Renderer | None = None, overwrite: bool = False
+    out: Path | str,
+    origin: Origin,
+    *,
+    renderer: Renderer | None = None,
+    entry: OpenEntry | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Path]:
     """A directory to write a checkpoint's files into; on leaving, it is checked, locked and becomes `out`.
 
     The files are written to `out.partial`. When the block ends, every file is digested, the golden
-    conversation rendered by `renderer` (needed for a chat model), malmoi.json written, the contract
-    checked, and the directory renamed; see files.create_directory for one that fails or is killed.
+    conversation rendered by `renderer` (needed for a chat model), the ledger's `entry` closed, malmoi.json
+    written, the contract checked, and the directory renamed; see files.create_directory for one that fails
+    or is killed.
 
-    Raises: OutputError as files.create_directory; CheckpointError if what was written breaks the contract.
+    Raises: OutputError as files.create_directory; CheckpointError if what was written breaks the contract,
+    or has changed what `entry` leaves alone.
     """
     with create_directory(Path(out), overwrite=overwrite) as partial:
         yield partial
-        _finish(partial, origin, renderer)
+        _finish(partial, origin, renderer, entry)
 
 
-def _finish(partial: Path, origin: Origin, renderer: Renderer | None) -> None:
+def _finish(partial: Path, origin: Origin, renderer: Renderer | None, entry: OpenEntry | None) -> None:
     """Writes malmoi.json into `partial` and checks the whole."""
     tokenizer_config = read_config(partial / "tokenizer_config.json")
     template = read_template(partial, tokenizer_config)
@@ -317,8 +324,9 @@ def _finish(partial: Path, origin: Origin, renderer: Renderer | None) -> None:
         )
         if template == chat.TEMPLATE:
             _check_korae(partial, tokenizer_config, rendering)
+    ledger = None if entry is None else entry.close(partial)
     files = provenance.record_files(partial)
-    provenance.write(partial, Provenance(origin=origin, files=files, lock=lock))
+    provenance.write(partial, Provenance(origin=origin, files=files, lock=lock, ledger=ledger))
     _read_checkpoint(partial)
 
 

@@ -1,6 +1,7 @@
 """Reads the files of a checkpoint directory, refusing what cannot be read or must not be run."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILE = "tokenizer.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 COPY_AGAIN = "copy or download the file again"
+INPUT_ROWS = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings)\.weight$")
+"""The name of the tensor of input embeddings."""
+OUTPUT_ROWS = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+"""The name of the tensor of output embeddings; a tied model has none."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@
     ├── CorpusError          text that cannot be read
     ├── OutputError          a result that cannot be written where it was asked for
     ├── RecipeError          a recipe, or an option of a command, that cannot be run
-    └── ServeError           a server that cannot start, or that stopped on its own
+    ├── ServeError           a server that cannot start, or that stopped on its own
+    └── TrainingError        training that cannot go on: a loss that is no number, memory that ran out
 
 A message is one line: where, what was expected, what was found, and the next step.
 """
@@ -67,6 +68,10 @@ class RecipeError(MalmoiError):
 
 class ServeError(MalmoiError):
     """A server that cannot start, or that stopped on its own."""
+
+
+class TrainingError(MalmoiError):
+    """Training that cannot go on."""
 
 
 @contextmanager

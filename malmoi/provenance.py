@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from malmoi.errors import CheckpointError
+from malmoi.ledger import Ledger
 
 PROVENANCE_FILE = "malmoi.json"
 FORMAT = 1
@@ -68,6 +69,8 @@ class Provenance:
     origin: Origin
     files: Mapping[str, FileRecord]
     lock: Lock
+    ledger: Ledger | None = None
+    """Of the stages since the vocabulary was grown."""
 
 
 def read(directory: Path) -> Provenance | None:
@@ -91,6 +94,7 @@ def read(directory: Path) -> Provenance | None:
             origin=Origin(**record["origin"]),
             files={name: FileRecord(**entry) for name, entry in record["files"].items()},
             lock=Lock(**record["lock"]),
+            ledger=Ledger.from_record(record["ledger"]) if record.get("ledger") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -104,6 +108,8 @@ def read(directory: Path) -> Provenance | None:
 def write(directory: Path, provenance: Provenance) -> None:
     """Writes malmoi.json; the same provenance gives the same bytes."""
     record: dict[str, Any] = {"format": FORMAT} | asdict(provenance)
+    if provenance.ledger is None:
+        del record["ledger"]
     text = json.dumps(record, ensure_ascii=False, indent=2, sort_keys=True)
     (directory / PROVENANCE_FILE).write_text(text + "\n", encoding="utf-8")
 

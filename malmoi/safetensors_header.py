@@ -25,6 +25,8 @@ class TensorHeader:
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+    offset: int
+    """Of its first byte in the file."""
 
 
 def read_headers(path: Path) -> dict[str, TensorHeader]:
@@ -43,7 +45,7 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
-        tensors = {name: _tensor_header(path, name, entry) for name, entry in header.items()}
+        tensors = {name: _tensor_header(path, name, entry, 8 + length) for name, entry in header.items()}
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise _not_safetensors(path, "a header that is not its JSON") from None
@@ -57,9 +59,10 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
     return tensors
 
 
-def _tensor_header(path: Path, name: str, entry: dict[str, Any]) -> TensorHeader:
+def _tensor_header(path: Path, name: str, entry: dict[str, Any], start: int) -> TensorHeader:
     begin, end = (int(offset) for offset in entry["data_offsets"])
-    tensor = TensorHeader(path.name, str(entry["dtype"]), tuple(map(int, entry["shape"])), end - begin)
+    shape = tuple(map(int, entry["shape"]))
+    tensor = TensorHeader(path.name, str(entry["dtype"]), shape, end - begin, start + begin)
     num_bits = math.prod(tensor.shape) * _bits(tensor.dtype)
     if num_bits != 8 * tensor.num_bytes:
         raise CheckpointError(

@@ -107,3 +107,73 @@ class Growth:
     def threshold(self, num_bytes: int) -> int:
         """The least count a token must have in a corpus of `num_bytes`."""
         return max(1, round(self.min_count * num_bytes / self.per_bytes))
+
+
+Rows = Literal["none", "new", "all"]
+"""Of an embedding table: none of its rows, those that the grown vocabulary added, or all."""
+Body = Literal["none", "full", "lora", "qlora"]
+"""Of everything between the embedding tables: nothing, all, or adapters beside it, over 16 or over 4 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Low-rank adapters on every linear layer of the body. Source: arXiv:2106.09685; 4 bits: 2305.14314."""
+
+    rank: int
+    alpha: int
+    dropout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What is trained, on how much, how fast. Every stage begins with a fresh optimizer."""
+
+    name: str
+    input_rows: Rows = "none"
+    output_rows: Rows = "none"
+    body: Body = "none"
+    tokens: int
+    """To train on; whole steps, at least one."""
+    learning_rate: float
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after its rise."""
+    warmup_steps: int = 0
+    lora: Lora | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.body in ("lora", "qlora")) == (self.lora is not None), "adapters need their sizes"
+        assert {self.input_rows, self.output_rows, self.body} != {"none"}, "a stage trains something"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretraining:
+    """Continued pre-training in stages, each of which ends in a checkpoint."""
+
+    name: str
+    source: str
+    """Where the numbers were published."""
+    assumed: tuple[str, ...] = ()
+    """Names of values that the source does not state."""
+    stages: tuple[Stage, ...]
+    row_tokens: int
+    """Tokens in a row: documents end to end, cut where the row ends; they do not see each other."""
+    rows_per_step: int
+    """In all processes together."""
+    english_share: float = 0.0
+    """Of the rows, those of English, to guard against forgetting."""
+    order: Literal["shuffled", "as-given"] = "shuffled"
+    """Of the rows; a curriculum is text that is given in its order."""
+    weight_decay: float
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float
+    on_tied: str | None = None
+    """The recipe for a base whose input and output rows are one table, where this one cannot be followed."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one update learns from."""
+        return self.row_tokens * self.rows_per_step
+
+    def num_steps(self, stage: Stage) -> int:
+        """Updates in a stage."""
+        return max(1, round(stage.tokens / self.tokens_per_step))

@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from benchmarks.machine import this_machine
-from benchmarks.processes import resident_bytes, tree
+from benchmarks.processes import proportional_bytes, tree
 from benchmarks.results import emptied, this_command, write_json
 from benchmarks.vocabulary import report
 from malmoi.errors import reported_in_one_line
@@ -28,7 +28,7 @@ PACKAGES = ("malmoi", "tokenizers", "sentencepiece", "numba", "pyarrow", "datatr
 FRACTIONS = (0.125, 0.25, 0.5)
 TIMES = 10
 """How often the corpus is repeated for the run under a small budget."""
-SMALL_MEMORY = 500 * 10**6
+SMALL_MEMORY = 10**9
 MEMORY = 10**9
 SAMPLE_BYTES = 20 * 10**6
 
@@ -60,7 +60,7 @@ def measure(*, corpus: Path, english: tuple[Path, ...] = (), out: Path = WORK, r
         corpus: directory of .jsonl.gz files with a field "text".
         english: directories of the same with English, whose lines must keep their ids.
         out: directory for the results and for what is made on the way.
-        repeat: also count ten copies of the corpus under a budget of 500 MB.
+        repeat: also count ten copies of the corpus under a budget of 1 GB.
     """
     command = this_command("benchmarks.vocabulary")
     machine = this_machine(*PACKAGES)
@@ -146,7 +146,7 @@ def _run(task: str, **options: Any) -> dict[str, Any]:
     def watch() -> None:
         nonlocal peak
         while not ended.wait(0.1):
-            peak = max(peak, resident_bytes(tree(process.pid)))
+            peak = max(peak, proportional_bytes(tree(process.pid)))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

@@ -122,7 +122,7 @@ def _growth(results: dict[str, Any]) -> str:
         table, loop = results["repeated"]["table"], results["repeated"]["loop"]
         lines += [
             "",
-            f"Ten copies of the corpus, {table['megabytes']:.0f} MB, with `--memory 500MB`: "
+            f"Ten copies of the corpus, {table['megabytes']:.0f} MB, with `--memory 1GB`: "
             f"{table['seconds']:.1f} s, greatest memory while counting {table['peak_bytes'] / 1e9:.2f} GB "
             f"(workers and libraries included), in the loop {loop['peak_bytes'] / 1e9:.2f} GB.",
         ]

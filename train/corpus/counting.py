@@ -5,24 +5,18 @@ see docs/vocabulary.md.
 """
 
 import json
-import os
 import shutil
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from datatrove.executor.local import LocalPipelineExecutor
-from loguru import logger
-from tqdm import tqdm
-
 from malmoi.errors import CorpusError
 from malmoi.files import write_whole
 from train.corpus.reading import OnBadLine, Reading, TextReader
-from train.corpus.shards import Shard
+from train.corpus.running import run_over, workers_for
+from train.corpus.shards import Shard, identity
 from train.corpus.words import WordCounter, merge_words
 
 TABLE_FILE: Final = "words.parquet"
@@ -50,14 +44,6 @@ class Corpus:
     """The first of them in each shard."""
 
 
-class _Executor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove has no types
-    """datatrove's local executor, silent: what users are to know is in Corpus and in CorpusError."""
-
-    def _run_for_rank(self, *args: Any, **options: Any) -> Any:
-        logger.disable("datatrove")
-        return super()._run_for_rank(*args, **options)
-
-
 def count_corpus(
     shards: Sequence[Shard],
     folder: Path,
@@ -71,9 +57,9 @@ def count_corpus(
 
     Raises: CorpusError for a bad line where they are refused, a file that cannot be read, or no text at all.
     """
-    num_workers = min(num_workers or os.cpu_count() or 1, len(shards))
+    num_workers = workers_for(shards, num_workers)
     plan = {
-        "shards": list(map(str, map(_identity, shards))),
+        "shards": list(map(identity, shards)),
         "text_field": text_field,
         "on_bad_line": on_bad_line,
     }
@@ -84,18 +70,10 @@ def count_corpus(
             TextReader(shards, folder / "readings", text_field=text_field, on_bad_line=on_bad_line),
             WordCounter(folder / "counts", memory_bytes=memory),
         ]
-        log = folder / "tasks"
-        executor = _Executor(pipeline, tasks=len(shards), workers=num_workers, logging_dir=str(log))
-        logger.disable("datatrove")
-        with _progress(shards, log / "completions"):
-            executor.run()
+        run_over(shards, pipeline, folder / "tasks", "counting words", num_workers=num_workers)
         _summarise(folder)
         shutil.rmtree(folder / "counts")
     return Corpus(table=folder / TABLE_FILE, **json.loads((folder / SUMMARY_FILE).read_text()))
-
-
-def _identity(shard: Shard) -> str:
-    return f"{shard.location} {shard.part}/{shard.num_parts} {shard.num_bytes} {shard.stamp}"
 
 
 def _start_over_unless(folder: Path, plan: dict[str, Any]) -> None:
@@ -130,27 +108,3 @@ def _summarise(folder: Path) -> None:
         "examples": [example for reading in readings for example in reading.examples],
     }
     write_whole(folder / SUMMARY_FILE, json.dumps(summary, ensure_ascii=False))
-
-
-@contextmanager
-def _progress(shards: Sequence[Shard], completions: Path) -> Iterator[None]:
-    """A bar over the corpus's bytes that moves when a shard is done."""
-    weights = [max(shard.num_bytes, 1) for shard in shards]
-    done = threading.Event()
-
-    def watch() -> None:
-        with tqdm(total=sum(weights), desc="counting words", unit="B", unit_scale=True, disable=None) as bar:
-            ended = False
-            while not ended:
-                ended = done.wait(0.5)
-                numbers = [int(mark.name) for mark in completions.glob("[0-9]*")]
-                bar.n = sum(weights[number] for number in numbers)
-                bar.refresh()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

@@ -39,8 +39,15 @@ class Shard:
         return self.location if self.num_parts == 1 else f"{self.location} [{self.part}]"
 
 
-def find_shards(corpus: Sequence[str]) -> list[Shard]:
+def identity(shard: Shard) -> str:
+    """What tells a shard from any other, and from itself before it was changed."""
+    return f"{shard.location} {shard.part}/{shard.num_parts} {shard.num_bytes} {shard.stamp}"
+
+
+def find_shards(corpus: Sequence[str], *, in_order: bool = False) -> list[Shard]:
     """Every shard that `corpus` names, the largest first, so that the last ones to finish are small.
+
+    `in_order`: as they are named, those of one entry by name instead, for text whose order matters.
 
     An entry is a file (text, JSONL, Parquet; the first two also .gz or .zst), a directory of such files, a
     glob, or `hub:NAME[:SPLIT]`, a dataset on the Hub (or in a local directory), which is streamed.
@@ -49,6 +56,8 @@ def find_shards(corpus: Sequence[str]) -> list[Shard]:
     """
     shards = [shard for entry in corpus for shard in _shards_of(entry)]
     unique = {(shard.location, shard.part): shard for shard in shards}
+    if in_order:
+        return list(unique.values())
     return sorted(unique.values(), key=lambda shard: (-shard.num_bytes, shard.location, shard.part))
 
 
@@ -57,12 +66,12 @@ def _shards_of(entry: str) -> list[Shard]:
         return _hub_shards(entry.removeprefix(HUB))
     path = Path(entry)
     if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file() and _format(file)]
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _format(file))
     elif path.is_file():
         files = [path]
     else:
         found = glob.glob(entry, recursive=True)  # noqa: PTH207  # an absolute pattern, too
-        files = [Path(name) for name in found if Path(name).is_file()]
+        files = sorted(Path(name) for name in found if Path(name).is_file())
     if not files:
         raise CorpusError(
             entry,

@@ -13,8 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from malmoi.checkpoint import INPUT_ROWS, OUTPUT_ROWS
-from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX
+from malmoi.checkpoint_files import INPUT_ROWS, OUTPUT_ROWS, WEIGHTS, WEIGHTS_INDEX
 from train.recipe import Similarity
 from train.vocabulary.base import Base
 

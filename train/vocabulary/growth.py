@@ -14,9 +14,11 @@ from typing import Final
 
 import torch
 
-from malmoi.checkpoint import OUTPUT_ROWS, Checkpoint, create_checkpoint, open_checkpoint
+from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
+from malmoi.checkpoint_files import OUTPUT_ROWS
 from malmoi.errors import CorpusError
 from malmoi.files import create_directory, write_whole
+from malmoi.ledger import Ledger, OpenEntry, digest_parts
 from malmoi.provenance import (
     Origin,
     checkpoint_digest,
@@ -198,12 +200,19 @@ def write_checkpoint(
     )
     from train.training import render_saved
 
-    with create_checkpoint(out, origin, renderer=render_saved, overwrite=overwrite) as partial:
+    num_old = grown.base.num_ids
+    entry = OpenEntry(
+        past=Ledger(num_old=num_old),
+        stage="vocabulary",
+        trains=("new_input_rows", "new_output_rows"),
+        before=digest_parts(base.path, num_old),
+    )
+    with create_checkpoint(out, origin, renderer=render_saved, entry=entry, overwrite=overwrite) as partial:
         _copy_files(base, partial)
         _write_files(tokenizer_files(grown) | extra, partial)
         config = dict(base.config) | {"vocab_size": grown.tokenizer.num_ids}
         write_whole(partial / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        embeddings.grow_tensors(base.path, partial, grown.base.num_ids, rows)
+        embeddings.grow_tensors(base.path, partial, num_old, rows)
 
 
 def write_tokenizer(grown: Grown, out: Path, *, overwrite: bool, extra: dict[str, str | bytes]) -> None:

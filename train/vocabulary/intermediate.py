@@ -5,6 +5,7 @@ BPE and not Unigram: every token of a BPE vocabulary is made of two others of it
 
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
@@ -14,18 +15,25 @@ from train.vocabulary.pretokens import Pretokens
 
 MAX_CHARACTERS = 16
 """Of a token; more would be names and formulas."""
+MAX_SYMBOLS = 10**7
+"""Characters or bytes of distinct words to train on: a gigabyte of the trainer's memory. What is left out of a
+greater table are its rarest words, most of which occur once.
+"""
 
 
 def train_intermediate(pretokens: Pretokens, base: Base, size: int, model: Path) -> None:
     """Trains `size` tokens on the pre-tokens and their counts, by SentencePiece's own trainer, into `model`.
 
-    With fewer pre-tokens than it takes, as many tokens as there are.
+    On the most frequent ones, up to MAX_SYMBOLS; with fewer than it takes, as many tokens as there are.
     """
+    starts = pretokens.words.starts
+    num_words = int(np.searchsorted(starts, MAX_SYMBOLS, "right")) - 1
     table = model.with_suffix(".tsv")
     with table.open("w", encoding="utf-8") as lines:
-        for start in range(0, len(pretokens.texts), ROWS_AT_ONCE):
-            texts = pretokens.texts.slice(start, ROWS_AT_ONCE).to_pylist()
-            counts = pretokens.words.counts[start : start + ROWS_AT_ONCE].tolist()
+        for start in range(0, num_words, ROWS_AT_ONCE):
+            end = min(start + ROWS_AT_ONCE, num_words)
+            texts = pretokens.texts.slice(start, end - start).to_pylist()
+            counts = pretokens.words.counts[start:end].tolist()
             spelled = (base.token(text).replace(" ", SPACE) for text in texts)
             lines.writelines(f"{word}\t{count}\n" for word, count in zip(spelled, counts, strict=True))
     partial = model.with_suffix(".partial")

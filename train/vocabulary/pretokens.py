@@ -7,6 +7,7 @@ before it (`check_script` refuses a base that does).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,8 @@ HANGUL: Final = "[\\x{3131}-\\x{318E}\\x{AC00}-\\x{D7A3}]"
 """Syllables and the letters that stand alone (ㅋㅋ), for arrow's regular expressions (RE2)."""
 SPACE_CODE: Final = ord(SPACE)
 NUM_SYLLABLE_CODES: Final = 1 << 16
+WORDS_AT_ONCE: Final = 1 << 14
+"""Encoded together: an encoding is two kilobytes."""
 Bytes = npt.NDArray[np.uint8]
 Cut = Callable[[pa.RecordBatch], pa.Table]
 """From a batch of the word table, the pre-tokens in its words, as a table of the same columns."""
@@ -135,7 +138,9 @@ def _cut_bytes(base: Base) -> Cut:
         batch = batch.filter(pc.match_substring_regex(batch["word"], HANGUL))
         words = batch["word"].to_pylist()
         found, numbers = [], []
-        for number, (word, encoding) in enumerate(zip(words, spans.encode_batch(words), strict=True)):
+        parts = [words[first : first + WORDS_AT_ONCE] for first in range(0, len(words), WORDS_AT_ONCE)]
+        encodings = chain.from_iterable(map(spans.encode_batch, parts))
+        for number, (word, encoding) in enumerate(zip(words, encodings, strict=True)):
             for start, end in encoding.offsets:
                 prefix = " " if has_prefix and start == 0 and not word.startswith(" ") else ""
                 found.append(prefix + word[start:end])

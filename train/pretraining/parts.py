@@ -1,0 +1,157 @@
+"""What a stage trains of a model: it is set up before, and its tensors are read back for the checkpoint."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from malmoi.errors import RecipeError
+from malmoi.ledger import Part
+from train.pretraining.rows import InputRows, NewRows, OutputRows
+from train.recipe import Lora, Pretraining, Stage
+
+ADAPTER: Final = "default"
+
+
+def trained_parts(stage: Stage, *, is_tied: bool) -> tuple[Part, ...]:
+    """The parts of the ledger that may change in a stage."""
+    parts: list[Part] = []
+    for which, old, new in (
+        (stage.input_rows, "old_input_rows", "new_input_rows"),
+        ("none" if is_tied else stage.output_rows, "old_output_rows", "new_output_rows"),
+    ):
+        parts += [old] if which == "all" else []  # type: ignore[list-item]
+        parts += [new] if which != "none" else []  # type: ignore[list-item]
+    return (*parts, "body") if stage.body != "none" else tuple(parts)
+
+
+def check_tied(recipe: Pretraining, *, is_tied: bool) -> None:
+    """Raises RecipeError if a stage asks one table of a tied base to be trained without the other."""
+    apart = [stage.name for stage in recipe.stages if stage.input_rows != stage.output_rows]
+    if is_tied and apart:
+        raise RecipeError(
+            f"recipe {recipe.name}",
+            expected=f"a base with separate input and output rows, for {', '.join(apart)}",
+            found="one table for both (tie_word_embeddings)",
+            next_step=f"use --recipe {recipe.on_tied}" if recipe.on_tied else "use another recipe",
+        )
+
+
+def load_model(base: Path, stage: Stage) -> PreTrainedModel:
+    """The model in the type it is stored in; where the whole body is trained, in fp32, the type of its masters.
+
+    The frozen body beneath 4-bit adapters is loaded in nf4.
+    """
+    options: dict[str, Any] = {"dtype": "auto"}
+    if stage.body == "full":
+        options["dtype"] = torch.float32
+    if stage.body == "qlora":
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=AutoConfig.from_pretrained(base).dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(base, local_files_only=True, **options)
+
+
+def set_up(model: PreTrainedModel, stage: Stage, num_old: int, compute_dtype: torch.dtype) -> None:
+    """Leaves exactly what `stage` trains with a gradient: fp32 parameters, apart from what is frozen."""
+    model.requires_grad_(False)
+    if stage.lora is not None:
+        _add_adapters(model, stage.lora)
+    elif stage.body == "full":
+        tables = {id(table) for table in _tables(model)}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) not in tables)
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    if "new" in (stage.input_rows, stage.output_rows) and num_old >= len(inputs.weight):
+        raise RecipeError(
+            f"stage {stage.name}", expected="a grown vocabulary", found="no new rows", next_step="grow it first"
+        )
+    if outputs.weight is inputs.weight:
+        if stage.input_rows == "new":
+            rows = NewRows(inputs.weight, num_old, compute_dtype)
+            model.set_input_embeddings(InputRows(rows))
+            model.set_output_embeddings(OutputRows(rows))
+        elif stage.input_rows == "all":
+            inputs.weight = outputs.weight = nn.Parameter(inputs.weight.detach().float())
+        return
+    for which, module, put, wrap in (
+        (stage.input_rows, inputs, model.set_input_embeddings, InputRows),
+        (stage.output_rows, outputs, model.set_output_embeddings, OutputRows),
+    ):
+        if which == "new":
+            put(wrap(NewRows(module.weight, num_old, compute_dtype)))
+        elif which == "all":
+            module.weight = nn.Parameter(module.weight.detach().float())
+
+
+def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
+    return [module.weight for module in (model.get_input_embeddings(), model.get_output_embeddings())]
+
+
+def _add_adapters(model: PreTrainedModel, lora: Lora) -> None:
+    from peft import LoraConfig
+
+    head = model.get_output_embeddings()
+    names = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
+    ]
+    model.add_adapter(
+        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names), ADAPTER
+    )
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert "lora_" in name
+            parameter.data = parameter.data.float()
+
+
+def trained_names(model: nn.Module) -> list[str]:
+    """The parameters that have a gradient."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+class Exporter:
+    """Reads a trained model's tensors back, by the names they have in a checkpoint."""
+
+    def __init__(self, model: PreTrainedModel, gather: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """`gather`: the whole of a parameter that may be spread over processes."""
+        self._gather = gather
+        self._tensors = dict(model.named_parameters())
+        self._adapted: dict[str, Any] = {}
+        self._rows: dict[str, NewRows] = {}
+        for name, module in model.named_modules():
+            if isinstance(module, InputRows | OutputRows):
+                self._rows[f"{name}.weight"] = module.rows
+            if hasattr(module, "get_delta_weight"):
+                self._adapted[f"{name}.weight"] = module
+
+    def tensor(self, name: str, parent: torch.Tensor) -> torch.Tensor:
+        """The tensor `name` as it is now, in the type of the parent's own, which adapters are added to.
+
+        Raises: RecipeError for a tensor that the model does not have under this name.
+        """
+        if name in self._rows:
+            rows = self._rows[name]
+            found = torch.cat(
+                [rows.table[: rows.num_old].to(parent.dtype), self._gather(rows.weight).to(parent)]
+            )
+        elif name in self._adapted:
+            delta = self._adapted[name].get_delta_weight(ADAPTER)
+            found = parent.float() + delta.float().to(parent.device)
+        elif name in self._tensors:
+            found = self._gather(self._tensors[name])
+        else:
+            raise RecipeError(
+                name,
+                expected="a tensor of the model in memory",
+                found="none of that name",
+                next_step="save the base with this version of transformers first",
+            )
+        return found.detach().to(parent)
