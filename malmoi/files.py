@@ -49,7 +49,7 @@ def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _refuse_existing(out, overwrite)
             _replace(partial, out)
         except Exception as error:
-            if not _tells_of_full_disk(error):
+            if not tells_of_full_disk(error):
                 raise
             raise OutputError(
                 partial,
@@ -61,11 +61,14 @@ def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _tells_of_full_disk(error: Exception) -> bool:
+def tells_of_full_disk(error: BaseException) -> bool:
+    """Whether that is why writing failed, in the words of the system, of safetensors or of torch."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in numbers
-    return any(f"(os error {number})" in str(error) for number in numbers)  # as safetensors says it
+    return "PytorchStreamWriter failed writing" in str(error) or any(
+        f"(os error {number})" in str(error) for number in numbers
+    )
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

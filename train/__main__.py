@@ -37,7 +37,7 @@ def vocabulary(
     base: Path,
     corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
     out: Path,
-    recipe: Literal["eeve", "tedllm"] = "eeve",
+    recipe: str = "eeve",
     size: int | None = None,
     threshold: int | None = None,
     keep: Path | None = None,
@@ -59,7 +59,7 @@ def vocabulary(
         base: Checkpoint directory; or tokenizer.json, SentencePiece model or tekken.json for a tokenizer alone.
         corpus: Files (text, JSONL, Parquet; also .gz, .zst), directories, globs in quotes, or hub:NAME[:SPLIT].
         out: Directory to write the checkpoint to.
-        recipe: The published model whose numbers are used.
+        recipe: The published model whose numbers are used (eeve, tedllm), or my.module:RECIPE.
         size: Tokens to add; with the base's a multiple of 64. Default: the recipe's.
         threshold: Occurrences in the corpus below which a token is dropped. Default: the recipe's rate.
         keep: File of texts, one on each line (tokens.tsv will do), that become tokens however rare.
@@ -75,11 +75,12 @@ def vocabulary(
         overwrite: Replace what is in OUT.
     """
     _wait_without_spinning()
-    from train.recipes import GROWTHS
+    from train.recipe import Growth
+    from train.recipes import GROWTHS, find_recipe
     from train.vocabulary import command
     from train.vocabulary.growth import Request
 
-    chosen = GROWTHS[recipe]
+    chosen = find_recipe(recipe, GROWTHS, Growth)
     request = Request(
         base=base,
         corpus=corpus,
@@ -98,6 +99,80 @@ def vocabulary(
     grown = command.run(request, out, work, memory_bytes=memory_bytes, overwrite=overwrite, held_out=held_out)
     num_new, num_all = len(grown.choice.tokens), grown.tokenizer.num_ids
     print(f"{out}: {num_new} tokens added, {num_all} in all; see {out / 'report.md'}")
+
+
+@app.command
+def pretrain(
+    base: Path,
+    corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
+    out: Path,
+    recipe: str = "eeve",
+    english: tuple[str, ...] = (),
+    held_out: tuple[str, ...] = (),
+    held_out_english: tuple[str, ...] = (),
+    tokens: int | None = None,
+    rows_at_once: int = 8,
+    gradient_checkpointing: bool = False,
+    fsdp: bool = False,
+    save_every: int = 100,
+    evaluate_every: int | None = None,
+    text_field: str = "text",
+    on_bad_line: Literal["refuse", "skip"] = "refuse",
+    work: Path | None = None,
+    seed: int = 0,
+) -> None:
+    """Train a grown base on a corpus in a recipe's stages; each ends in a checkpoint of its own.
+
+    Killed, the same command goes on where it was. Several processes: torchrun -m train pretrain ...
+
+    Args:
+        base: Checkpoint whose vocabulary malmoi-train vocabulary has grown.
+        corpus: Korean: files (text, JSONL, Parquet; also .gz, .zst), directories, globs in quotes, or
+            hub:NAME[:SPLIT].
+        out: Directory for the stages' checkpoints.
+        recipe: eeve, eeve-2.8b, eeve-tied, tedllm, kollama2-lora, kollama2-qlora, kollama2-full, or
+            my.module:RECIPE.
+        english: English text, for recipes that mix some in.
+        held_out: Korean text to measure on. Default: a hundredth of the corpus, which is not trained on.
+        held_out_english: The same of English; measured also where none is trained on.
+        tokens: To train on in all, shared among the stages as the recipe does. Default: the recipe's.
+        rows_at_once: Rows of tokens that a process learns from at once; less takes less memory.
+        gradient_checkpointing: Compute activations twice to keep fewer.
+        fsdp: Spread parameters over the processes.
+        save_every: Steps between states to go on from.
+        evaluate_every: Steps between evaluations. Default: five times a stage.
+        text_field: Field that holds the text.
+        on_bad_line: Stop at a line without a text, or leave it out and count it.
+        work: Directory of what has been done so far. Default: OUT.work.
+        seed: For the order of the text, and adapters.
+    """
+    _wait_without_spinning()
+    from train.pretraining.stages import Request, run_stages
+    from train.pretraining.trainer import Pace
+    from train.recipe import Pretraining
+    from train.recipes import PRETRAININGS, find_recipe
+
+    chosen = find_recipe(recipe, PRETRAININGS, Pretraining)
+    request = Request(
+        recipe=chosen if tokens is None else chosen.with_tokens(tokens),
+        base=base,
+        korean=corpus,
+        english=english,
+        held_out_korean=held_out,
+        held_out_english=held_out_english,
+        text_field=text_field,
+        on_bad_line=on_bad_line,
+        seed=seed,
+    )
+    pace = Pace(
+        rows_at_once=rows_at_once,
+        gradient_checkpointing=gradient_checkpointing,
+        save_every=save_every,
+        evaluate_every=evaluate_every,
+        fsdp=fsdp,
+    )
+    work = out.with_name(f"{out.name}.work") if work is None else work
+    print(f"{run_stages(request, out, work, pace)[-1]}: the last stage; all are in {out}")
 
 
 def _wait_without_spinning() -> None:

@@ -1,6 +1,6 @@
 """What a training run is, as frozen values: everything that decides its result but the text and the seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -177,3 +177,9 @@ class Pretraining:
     def num_steps(self, stage: Stage) -> int:
         """Updates in a stage."""
         return max(1, round(stage.tokens / self.tokens_per_step))
+
+    def with_tokens(self, tokens: int) -> "Pretraining":
+        """The same with a total of `tokens`, shared among the stages as before."""
+        share = tokens / sum(stage.tokens for stage in self.stages)
+        stages = tuple(replace(stage, tokens=round(share * stage.tokens)) for stage in self.stages)
+        return replace(self, stages=stages)

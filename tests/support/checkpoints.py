@@ -16,6 +16,13 @@ SENTENCES = (
     "The capital of Korea is Seoul. 0123456789",
 )
 
+KOREAN = (
+    *SENTENCES,
+    "나는 아침에 학교에 갔습니다. 친구와 도서관에서 책을 읽었습니다.",
+    "오늘은 날씨가 맑고 바람이 붑니다. 우리는 내일 바다로 갑니다.",
+    "어머니와 아버지는 같은 마을에 삽니다. 가게에서 사과와 우유를 샀습니다.",
+)
+
 
 def save_tokenizer(
     directory: Path,
@@ -94,5 +101,22 @@ def create_tiny_checkpoint(
     origin = Origin(recipe="tiny", stage="chat", seed=0)
     with create_checkpoint(out, origin, renderer=render_saved, overwrite=overwrite) as partial:
         save_tokenizer(partial, template=template)
+        save_model(partial, **model_settings)  # type: ignore[arg-type]
+    return out
+
+
+def create_grown_checkpoint(out: Path, *, num_new: int = 64, **model_settings: object) -> Path:
+    """A small base, of whose tokens the last `num_new` count as new."""
+    from malmoi.ledger import Ledger, OpenEntry, Parts
+
+    origin = Origin(recipe="tiny", stage="vocabulary", seed=0)
+    nothing = Parts(
+        old_input_rows=None, new_input_rows=None, old_output_rows=None, new_output_rows=None, body=None
+    )
+    everything = ("old_input_rows", "new_input_rows", "old_output_rows", "new_output_rows", "body")
+    ledger = Ledger(num_old=384 - num_new)
+    entry = OpenEntry(past=ledger, stage="vocabulary", trains=everything, before=nothing)  # type: ignore[arg-type]
+    with create_checkpoint(out, origin, entry=entry) as partial:
+        save_tokenizer(partial, template=None, sentences=KOREAN)
         save_model(partial, **model_settings)  # type: ignore[arg-type]
     return out

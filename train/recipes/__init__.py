@@ -1,9 +1,44 @@
 """Published models as data, one to a file, and those that a command knows by name."""
 
-from typing import Final
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, TypeVar
 
-from train.recipe import Growth
-from train.recipes.eeve import EEVE
-from train.recipes.tedllm import TEDLLM
+from malmoi.errors import RecipeError
+from train.recipe import Growth, Pretraining
+from train.recipes import eeve, kollama2, tedllm
 
-GROWTHS: Final[dict[str, Growth]] = {growth.name: growth for growth in (EEVE, TEDLLM)}
+Kind = TypeVar("Kind")
+GROWTHS: Final[dict[str, Growth]] = {growth.name: growth for growth in (eeve.EEVE, tedllm.TEDLLM)}
+PRETRAININGS: Final[dict[str, Pretraining]] = {
+    recipe.name: recipe
+    for recipe in (
+        *(eeve.ON_SOLAR, eeve.ON_PHI_2, eeve.ON_TIED),
+        tedllm.IN_THREE_STAGES,
+        *(kollama2.LORA, kollama2.QLORA, kollama2.FULL),
+    )
+}
+
+
+def find_recipe(name: str, known: Mapping[str, Kind], kind: type[Kind]) -> Kind:
+    """The recipe of a name that is known, or `my.module:RECIPE`, one from elsewhere.
+
+    Raises: RecipeError if there is none, or it is of another kind.
+    """
+    if name in known:
+        return known[name]
+    module, colon, attribute = name.partition(":")
+    found: object = f"known are {', '.join(known)}"
+    if colon:
+        try:
+            found = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            found = str(error)
+        if isinstance(found, kind):
+            return found
+    raise RecipeError(
+        f"--recipe {name}",
+        expected=f"a {kind.__name__}, by its name or as my.module:RECIPE",
+        found=found if isinstance(found, str) else type(found).__name__,
+        next_step="name another",
+    )

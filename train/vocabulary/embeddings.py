@@ -3,18 +3,16 @@
 Tensors in, tensors out; which initialiser makes which rows is the recipe's choice.
 """
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from malmoi.checkpoint_files import INPUT_ROWS, OUTPUT_ROWS, WEIGHTS, WEIGHTS_INDEX
+from malmoi.checkpoint_files import INPUT_ROWS, OUTPUT_ROWS
 from train.recipe import Similarity
+from train.saving import rewrite_weights
 from train.vocabulary.base import Base
 
 ROWS_AT_ONCE: Final = 256
@@ -126,28 +124,14 @@ def grow_tensors(
 ) -> None:
     """Copies the weights of `source` into `target`, the embedding tables with new rows at their end.
 
-    A shard is read and written at a time: memory is for one shard and the tables. `num_old`: rows that belong
-    to tokens; rows beyond them, which some bases carry for alignment, are not kept. `new_rows` is given a
-    table's name and its old rows.
+    `num_old`: rows that belong to tokens; rows beyond them, which some bases carry for alignment, are not kept.
+    `new_rows` is given a table's name and its old rows.
     """
-    index_file = source / WEIGHTS_INDEX
-    files: Iterable[str] = [WEIGHTS]
-    if index_file.exists():
-        files = sorted(set(json.loads(index_file.read_text())["weight_map"].values()))
-    total = 0
-    for file in files:
-        tensors = {}
-        with safe_open(source / file, "pt") as shard:
-            metadata = shard.metadata()
-            for name in shard.keys():  # noqa: SIM118
-                tensor = shard.get_tensor(name)
-                if INPUT_ROWS.search(name) or OUTPUT_ROWS.search(name):
-                    old = tensor[:num_old]
-                    tensor = torch.cat([old, new_rows(name, old).to(old.dtype)])
-                tensors[name] = tensor
-                total += tensor.numel() * tensor.element_size()
-        save_file(tensors, target / file, metadata=metadata)
-    if index_file.exists():
-        index = json.loads(index_file.read_text())
-        index["metadata"] = {**index.get("metadata", {}), "total_size": total}
-        (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+    def grown(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not INPUT_ROWS.search(name) and not OUTPUT_ROWS.search(name):
+            return tensor
+        old = tensor[:num_old]
+        return torch.cat([old, new_rows(name, old).to(old.dtype)])
+
+    rewrite_weights(source, target, grown)

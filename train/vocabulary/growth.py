@@ -5,7 +5,6 @@ Killed in any of them, the same command goes on from the last file, to the same 
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Final
 
 import torch
 
-from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
+from malmoi.checkpoint import create_checkpoint, open_checkpoint
 from malmoi.checkpoint_files import OUTPUT_ROWS
 from malmoi.errors import CorpusError
 from malmoi.files import create_directory, write_whole
@@ -31,6 +30,7 @@ from train.corpus.counting import Corpus, count_corpus
 from train.corpus.reading import OnBadLine, Reading, read_texts
 from train.corpus.shards import Shard, find_shards
 from train.recipe import Growth, Initialiser
+from train.saving import SETTINGS, copy_files
 from train.vocabulary import embeddings
 from train.vocabulary.base import Base, has_script, read_base
 from train.vocabulary.choosing import Choice, Round, choose_tokens
@@ -208,7 +208,7 @@ def write_checkpoint(
         before=digest_parts(base.path, num_old),
     )
     with create_checkpoint(out, origin, renderer=render_saved, entry=entry, overwrite=overwrite) as partial:
-        _copy_files(base, partial)
+        copy_files(base.path, partial, *SETTINGS)
         _write_files(tokenizer_files(grown) | extra, partial)
         config = dict(base.config) | {"vocab_size": grown.tokenizer.num_ids}
         write_whole(partial / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -219,20 +219,6 @@ def write_tokenizer(grown: Grown, out: Path, *, overwrite: bool, extra: dict[str
     """The grown tokenizer alone, of a base without weights, as the directory `out`."""
     with create_directory(out, overwrite=overwrite) as partial:
         _write_files(tokenizer_files(grown) | extra, partial)
-
-
-COPIED: Final = (
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
-
-
-def _copy_files(base: Checkpoint, target: Path) -> None:
-    for name in COPIED:
-        if (base.path / name).exists():
-            shutil.copyfile(base.path / name, target / name)
 
 
 def tokenizer_files(grown: Grown) -> dict[str, str | bytes]:

@@ -1,0 +1,343 @@
+"""A recipe's stages one after another, each from the checkpoint that the one before ended in.
+
+Killed anywhere, the same command goes on from the last state that was written whole, to the same weights.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from accelerate import PartialState
+from tokenizers import Tokenizer
+from transformers import set_seed
+from transformers.integrations import TensorBoardCallback
+from transformers.utils.logging import disable_progress_bar
+
+from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
+from malmoi.checkpoint_files import INPUT_ROWS
+from malmoi.errors import OutputError, RecipeError, TrainingError
+from malmoi.files import tells_of_full_disk, write_whole
+from malmoi.ledger import Ledger, OpenEntry, Parts, digest_parts
+from malmoi.provenance import Origin, checkpoint_digest, library_versions, record_files, text_digest
+from train.corpus.reading import OnBadLine, Reading, read_texts
+from train.corpus.shards import find_shards
+from train.pretraining.parts import Exporter, check_tied, load_model, set_up, trained_parts
+from train.pretraining.tokens import Mixture, Stretch, TokenRows, Tokens, encode_corpus, pieces
+from train.pretraining.trainer import Pace, Progress, StageTrainer, arguments
+from train.recipe import Pretraining, Stage
+from train.saving import SETTINGS, TOKENIZER, copy_files, rewrite_weights
+from train.training import render_saved, reproducible
+
+log = logging.getLogger(__name__)
+
+LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "tokenizers", "datatrove")
+NUM_HELD_OUT: Final = 100
+"""Pieces of text of each language that bits per byte are measured on."""
+NUM_EVALUATIONS: Final = 5
+"""Of a stage."""
+LOG_FILE: Final = "training_log.json"
+MEASURED: Final = "_bits_per_byte"
+NO_MEMORY: Final = "not enough memory"
+"""In what torch says when there is none left on a CPU."""
+KEPT_IN_LOG: Final = ("step", "tokens", "loss", "grad_norm", "learning_rate")
+"""What is the same in every run; speeds are in TensorBoard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for: everything that decides the result."""
+
+    recipe: Pretraining
+    base: Path
+    korean: Sequence[str]
+    """Corpus, as train.corpus.shards names it."""
+    english: Sequence[str] = ()
+    held_out_korean: Sequence[str] = ()
+    """Texts to measure on; none for a hundredth of the corpus, which is then left out of training."""
+    held_out_english: Sequence[str] = ()
+    text_field: str = "text"
+    on_bad_line: OnBadLine = "refuse"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The request's text, ready to be read."""
+
+    mixture: Mixture
+    held_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    digests: Mapping[str, str]
+    characters_per_token: float
+
+
+def run_stages(request: Request, out: Path, work: Path, pace: Pace) -> list[Path]:
+    """Runs the stages; their checkpoints are directories in `out`, in order. `work`: what a run goes on from.
+
+    Stages whose checkpoints are there are passed over.
+
+    Raises: RecipeError, CorpusError, TrainingError, OutputError, CheckpointError; the checkpoints of stages
+    before stay.
+    """
+    recipe = request.recipe
+    base = open_checkpoint(request.base)
+    check_tied(recipe, is_tied=_is_tied(base))
+    ledger = _ledger(base, recipe)
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    with processes.main_process_first():  # the others find what it has made
+        data = prepare(request, base, work)
+    parent, made, first_row = base, [], 0
+    for number, stage in enumerate(recipe.stages, 1):
+        target = out / f"{number}-{stage.name}"
+        num_rows = recipe.num_steps(stage) * recipe.rows_per_step
+        origin = Origin(
+            recipe=recipe.name,
+            stage=stage.name,
+            seed=request.seed,
+            parent=checkpoint_digest(record_files(parent.path)),
+            data=data.digests,
+            libraries=library_versions(*LIBRARIES),
+        )
+        if not _is_done(target, origin):
+            rows = Stretch(data.mixture, first_row, num_rows)
+            _run_stage(_Run(request, stage, parent, ledger, origin, data, pace), rows, target, work)
+        processes.wait_for_everyone()
+        parent = open_checkpoint(target)
+        assert parent.provenance is not None
+        assert parent.provenance.ledger is not None
+        ledger = parent.provenance.ledger
+        made.append(target)
+        first_row += num_rows
+    return made
+
+
+def _is_tied(checkpoint: Checkpoint) -> bool:
+    return bool(checkpoint.config.get("tie_word_embeddings"))
+
+
+def _ledger(base: Checkpoint, recipe: Pretraining) -> Ledger:
+    """The base's own, or for a base that was not grown here a new one, with none but old rows."""
+    ledger = base.provenance.ledger if base.provenance else None
+    needs_new = [stage.name for stage in recipe.stages if "new" in (stage.input_rows, stage.output_rows)]
+    if ledger is None and needs_new:
+        raise RecipeError(
+            base.path,
+            expected=f"a base with a grown vocabulary, for {', '.join(needs_new)}",
+            found="no record of one in malmoi.json",
+            next_step="grow it with malmoi-train vocabulary",
+        )
+    return ledger or Ledger(num_old=base.vocab_size)
+
+
+def prepare(request: Request, base: Checkpoint, work: Path) -> Data:
+    """Encodes the corpora, and finds the texts to measure on."""
+    recipe = request.recipe
+    if bool(request.english) != (recipe.english_share > 0):
+        raise RecipeError(
+            "--english",
+            expected=f"English text for {recipe.english_share:.0%} of the rows, as {recipe.name} has it",
+            found="some" if request.english else "none",
+            next_step="name English files" if recipe.english_share else "leave it out, or use another recipe",
+        )
+    in_order = recipe.order == "as-given"
+    options: dict[str, Any] = {"text_field": request.text_field, "on_bad_line": request.on_bad_line}
+    corpora: dict[str, Tokens] = {}
+    held_out: dict[str, list[str]] = {}
+    for language, corpus, texts in (
+        ("korean", request.korean, request.held_out_korean),
+        ("english", request.english, request.held_out_english),
+    ):
+        if corpus:
+            shards = find_shards(corpus, in_order=in_order)
+            corpora[language] = encode_corpus(shards, base, work, **options)
+        if texts or corpus:
+            found = _read_pieces(texts, request) if texts else corpora[language].held_out()
+            held_out[language] = _evenly(found, NUM_HELD_OUT)
+    rows = {
+        language: TokenRows(tokens, recipe.row_tokens, base.vocab_size) for language, tokens in corpora.items()
+    }
+    mixture = Mixture(
+        rows["korean"],
+        rows.get("english"),
+        share=recipe.english_share,
+        shuffled=not in_order,
+        seed=request.seed,
+    )
+    digests = {language: tokens.digest for language, tokens in corpora.items()}
+    shares = {"english": recipe.english_share, "korean": 1 - recipe.english_share}
+    return Data(
+        mixture=mixture,
+        held_out={language: texts for language, texts in held_out.items() if texts},
+        digests={**digests, "recipe": text_digest(repr(recipe))},
+        characters_per_token=sum(
+            shares[language] * tokens.characters_per_token for language, tokens in corpora.items()
+        ),
+    )
+
+
+def _read_pieces(corpus: Sequence[str], request: Request) -> list[str]:
+    return [
+        piece
+        for shard in find_shards(corpus)
+        for text in read_texts(shard, request.text_field, request.on_bad_line, Reading(str(shard)))
+        for piece in pieces(text)
+    ]
+
+
+def _evenly(texts: Sequence[str], num: int) -> list[str]:
+    """At most `num` of the texts, as far apart as can be."""
+    return [texts[place * len(texts) // num] for place in range(num)] if len(texts) > num else list(texts)
+
+
+def _is_done(target: Path, origin: Origin) -> bool:
+    """Whether `target` is the checkpoint that this stage ends in. Raises: OutputError if it is another."""
+    if not target.exists():
+        return False
+    provenance = open_checkpoint(target).provenance
+    found = provenance.origin if provenance else None
+    same = ("recipe", "stage", "seed", "parent", "data")
+    if found is None or any(getattr(found, name) != getattr(origin, name) for name in same):
+        raise OutputError(
+            target,
+            expected="a new directory, or this run's own",
+            found="a checkpoint of another base, corpus, recipe or seed",
+            next_step="choose another --out",
+        )
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One stage, and all it needs."""
+
+    request: Request
+    stage: Stage
+    parent: Checkpoint
+    ledger: Ledger
+    origin: Origin
+    data: Data
+    pace: Pace
+
+
+def _run_stage(run: _Run, rows: Stretch, target: Path, work: Path) -> None:
+    processes = PartialState()
+    identity = text_digest(json.dumps([run.origin.parent, dict(run.origin.data), run.origin.seed]))[:16]
+    states = work / f"{target.name}-{identity}"
+    before = digest_parts(run.parent.path, run.ledger.num_old)
+    is_bf16 = _input_dtype(run.parent) == "BF16"
+    recipe, stage = run.request.recipe, run.stage
+    settings = arguments(
+        recipe,
+        stage,
+        run.pace,
+        states,
+        is_bf16=is_bf16,
+        num_processes=processes.num_processes,
+        seed=run.request.seed,
+    )
+    set_seed(run.request.seed)
+    with _reproducible(run.request.seed), _explained(states):
+        disable_progress_bar()  # of loading; the stage has its own
+        model = load_model(run.parent.path, stage)
+        set_up(model, stage, run.ledger.num_old, torch.bfloat16 if is_bf16 else torch.float32)
+        trainer = StageTrainer(
+            model,
+            settings,
+            rows,
+            Tokenizer.from_file(str(run.parent.path / "tokenizer.json")),
+            run.data.held_out,
+            tokens_per_step=recipe.tokens_per_step,
+            characters_per_token=run.data.characters_per_token,
+        )
+        every = run.pace.evaluate_every or max(1, settings.max_steps // NUM_EVALUATIONS)
+        trainer.add_callback(Progress(stage.name, every))
+        for callback in _loggers(work / "tensorboard" / target.name):
+            trainer.add_callback(callback)
+        state = trainer.last_state()
+        settings.eval_on_start = state is None
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
+        _save(run, trainer, before, target)
+
+
+def _reproducible(seed: int) -> AbstractContextManager[None]:
+    """On a CPU the same seed gives the same bits; a GPU has no such algorithm for every step."""
+    if torch.cuda.is_available():
+        set_seed(seed)
+        return nullcontext()
+    return reproducible(seed, torch.get_num_threads())
+
+
+@contextmanager
+def _explained(states: Path) -> Iterator[None]:
+    """Says what to change when memory or disk run out; states that were written whole are still there."""
+    goes_on = f"the same command goes on from {states}"
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if tells_of_full_disk(error):
+            raise OutputError(
+                states,
+                expected="room for the training state",
+                found="a full disk",
+                next_step=f"free some space; {goes_on}",
+            ) from error
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY in str(error):
+            raise TrainingError(
+                "memory",
+                expected="enough for the model and the rows of a step",
+                found=str(error),
+                next_step="lower --rows-at-once, add --gradient-checkpointing, or spread it with --fsdp;"
+                f" {goes_on}",
+            ) from error
+        raise
+
+
+def _save(run: _Run, trainer: StageTrainer, before: Parts, target: Path) -> None:
+    """The checkpoint that the stage ends in; every process takes part, the first writes."""
+    parent = run.parent.path
+    exporter = Exporter(trainer.accelerator.unwrap_model(trainer.model), _whole)
+    if not trainer.is_world_process_zero():
+        rewrite_weights(parent, None, exporter.tensor)
+        return
+    history = trainer.state.log_history
+    measured = {name: value for entry in history for name, value in entry.items() if name.endswith(MEASURED)}
+    trains = trained_parts(run.stage, is_tied=_is_tied(run.parent))
+    entry = OpenEntry(past=run.ledger, stage=run.stage.name, trains=trains, before=before)
+    origin = replace(run.origin, metrics=measured)
+    with create_checkpoint(target, origin, renderer=render_saved, entry=entry) as partial:
+        copy_files(parent, partial, "config.json", *SETTINGS, *TOKENIZER)
+        rewrite_weights(parent, partial, exporter.tensor)
+        kept = [
+            {name: value for name, value in entry.items() if name in KEPT_IN_LOG or name.endswith(MEASURED)}
+            for entry in history
+        ]
+        write_whole(partial / LOG_FILE, json.dumps(kept, indent=1) + "\n")
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def _whole(parameter: torch.Tensor) -> torch.Tensor:
+    """All of a parameter that FSDP has spread over the processes."""
+    found: torch.Tensor = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+    return found.detach()
+
+
+def _input_dtype(checkpoint: Checkpoint) -> str:
+    return next(tensor.dtype for name, tensor in checkpoint.tensors.items() if INPUT_ROWS.search(name))
+
+
+def _loggers(folder: Path) -> list[Any]:
+    """TensorBoard's, and Weights & Biases' where it is installed."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    found: list[Any] = [TensorBoardCallback(SummaryWriter(str(folder)))]
+    if find_spec("wandb"):
+        from transformers.integrations import WandbCallback
+
+        found.append(WandbCallback())
+    return found

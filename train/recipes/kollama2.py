@@ -1,0 +1,50 @@
+"""KoLlama2: Llama 2 on Korean text by LoRA, by QLoRA or in full, easy text first."""
+
+from dataclasses import replace
+from typing import Final
+
+from train.recipe import Lora, Pretraining, Stage
+
+LORA: Final = Pretraining(
+    name="kollama2-lora",
+    source="KoLlama2's README asks for a Korean corpus step, the easy first, and publishes no number; "
+    "adapters as in KULLM-v2's train_polyglot.sh",
+    assumed=(
+        "stages.tokens",
+        "stages.learning_rate",
+        "stages.decay",
+        "stages.warmup_steps",
+        "stages.lora",
+        "row_tokens",
+        "rows_per_step",
+        "weight_decay",
+        "adam_betas",
+        "max_grad_norm",
+    ),
+    stages=(
+        Stage(
+            name="korean",
+            body="lora",
+            lora=Lora(rank=8, alpha=16, dropout=0.05),
+            tokens=100_000_000,
+            learning_rate=3e-4,
+            warmup_steps=100,
+        ),
+    ),
+    row_tokens=2048,
+    rows_per_step=128,
+    order="as-given",  # malmoi-train corpus puts translation pairs first, then the easy before the hard
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+)
+QLORA: Final = replace(LORA, name="kollama2-qlora", stages=(replace(LORA.stages[0], body="qlora"),))
+FULL: Final = replace(
+    LORA,
+    name="kollama2-full",
+    assumed=tuple(name for name in LORA.assumed if name != "stages.lora"),
+    stages=(
+        replace(
+            LORA.stages[0], body="full", lora=None, input_rows="all", output_rows="all", learning_rate=2e-5
+        ),
+    ),
+)

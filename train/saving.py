@@ -1,0 +1,55 @@
+"""A checkpoint made from another: its small files copied, its weights rewritten tensor by tensor."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX, read_json
+
+SETTINGS: Final = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+TOKENIZER: Final = ("tokenizer.json", "tokenizer.model")
+
+
+def copy_files(source: Path, target: Path, *names: str) -> None:
+    """Copies those of the files that are there."""
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def rewrite_weights(
+    source: Path, target: Path | None, change: Callable[[str, torch.Tensor], torch.Tensor]
+) -> None:
+    """Writes the weights of `source` into `target`, each tensor as `change` makes it of its name and old value.
+
+    A shard is read and written at a time: memory is for one shard and what `change` needs. Without a target the
+    tensors are made all the same, for processes that take part in making them and do not write.
+    """
+    is_sharded = (source / WEIGHTS_INDEX).exists()
+    index = read_json(source / WEIGHTS_INDEX) if is_sharded else {}
+    total = 0
+    for file in sorted(set(index["weight_map"].values())) if is_sharded else [WEIGHTS]:
+        tensors = {}
+        with safe_open(source / file, "pt") as shard:
+            metadata = shard.metadata()
+            for name in shard.keys():  # noqa: SIM118
+                tensor = change(name, shard.get_tensor(name))
+                total += tensor.numel() * tensor.element_size()
+                if target is not None:
+                    tensors[name] = tensor.contiguous()
+        if target is not None:
+            save_file(tensors, target / file, metadata=metadata)
+    if is_sharded and target is not None:
+        index["metadata"] = {**index.get("metadata", {}), "total_size": total}
+        (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n")
