@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
@@ -128,6 +129,15 @@ class StageTrainer(Trainer):
         """Seconds since then that were spent on evaluations."""
         self.remove_callback(PrinterCallback)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the Trainer's; and accelerate, which knows FSDP on accelerators alone, is told of it on CPUs, too."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
+            state.distributed_type = DistributedType.FSDP
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
+
     def last_state(self) -> Path | None:
         """The last state that was written whole; what is left of others is removed."""
         folder = Path(self.args.output_dir)
@@ -184,11 +194,13 @@ class StageTrainer(Trainer):
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        """Only what is trained; all else is the parent's."""
+        """Only what is trained; all else is the parent's. What FSDP has spread it saves itself."""
+        if self.is_fsdp_enabled:
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        state = self.model.state_dict() if state_dict is None else state_dict
-        trained = {name: state[name].contiguous() for name in trained_names(self.model) if name in state}
+        parameters = dict(self.model.named_parameters())
+        trained = {name: parameters[name].detach().contiguous() for name in trained_names(self.model)}
         save_file(trained, folder / TRAINED_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -1,0 +1,38 @@
+"""EEVE's seven stages at a size that tests can afford, with weight decay to tempt what is frozen."""
+
+from dataclasses import replace
+from typing import Final
+
+from train.recipe import Lora, Pretraining, Stage
+from train.recipes.eeve import ON_SOLAR
+
+STEPS: Final = 4
+
+
+def _tiny(stage: Stage) -> Stage:
+    lora = Lora(rank=2, alpha=4, dropout=0.0) if stage.lora else None
+    return replace(stage, tokens=STEPS * 4 * 64, learning_rate=1e-3, warmup_steps=1, lora=lora)
+
+
+TINY: Final[Pretraining] = replace(
+    ON_SOLAR,
+    name="tiny",
+    row_tokens=64,
+    rows_per_step=4,
+    weight_decay=0.1,
+    stages=tuple(map(_tiny, ON_SOLAR.stages)),
+)
+"""The stage that trains everything stands before the seven: what it leaves in an optimizer would tempt them."""
+AFTER_EVERYTHING: Final = replace(
+    TINY,
+    name="tiny-after",
+    stages=(replace(TINY.stages[5], name="first", body="full", lora=None), *TINY.stages),
+)
+TINY_TIED: Final = replace(
+    TINY,
+    name="tiny-tied",
+    stages=tuple(stage for stage in TINY.stages if stage.input_rows == stage.output_rows),
+)
+TINY_MIXED: Final = replace(
+    TINY, name="tiny-mixed", english_share=0.25, stages=(TINY.stages[2], TINY.stages[6])
+)

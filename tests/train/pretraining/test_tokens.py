@@ -1,0 +1,162 @@
+"""Rows of tokens: nothing lost between documents and rows, nothing seen across documents, shares kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from malmoi.checkpoint import open_checkpoint
+from malmoi.errors import CorpusError
+from train.corpus.shards import find_shards
+from train.packing import IGNORED
+from train.pretraining.tokens import (
+    PIECE_LENGTH,
+    Mixture,
+    Stretch,
+    TokenRows,
+    Tokens,
+    encode_corpus,
+    is_held_out,
+    pieces,
+)
+
+LENGTH = 64
+
+
+@pytest.fixture(scope="module")
+def tokens(grown: Path, korean: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    return encode(korean, grown, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def rows(tokens: Tokens) -> TokenRows:
+    return TokenRows(tokens, LENGTH, 384)
+
+
+def encode(corpus: Path, base: Path, work: Path) -> Tokens:
+    shards = find_shards([str(corpus)])
+    return encode_corpus(shards, open_checkpoint(base), work, text_field="text", on_bad_line="refuse")
+
+
+def texts_of(corpus: Path) -> list[str]:
+    """In the order in which shards are read."""
+    lines = [line for shard in find_shards([str(corpus)]) for line in Path(shard.location).read_text().splitlines()]
+    return [json.loads(line)["text"] for line in lines]
+
+
+def test_rows_end_to_end_are_the_documents(grown: Path, korean: Path, tokens: Tokens, rows: TokenRows) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(grown)
+    expected: list[int] = []
+    taught = [text for text in texts_of(korean) if not is_held_out(text)]
+    for text in taught:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        expected += [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    found = [number for row in (rows[place] for place in range(len(rows))) for number in row["input_ids"].tolist()]
+    assert found == expected[: len(found)]
+    assert len(expected) - len(found) < LENGTH
+    assert tokens.num_tokens == len(expected)
+    assert tokens.num_documents == len(taught)
+    assert tokens.num_characters == sum(map(len, taught))
+
+
+def test_positions_begin_again_with_every_document_and_its_first_token_is_not_learnt(
+    grown: Path, rows: TokenRows
+) -> None:
+    bos = AutoTokenizer.from_pretrained(grown).bos_token_id
+    for place in range(50):
+        row = rows[place]
+        position = -1
+        for number, label, found in zip(row["input_ids"], row["labels"], row["position_ids"], strict=True):
+            position = 0 if number == bos else position + 1
+            assert found == position
+            assert label == (IGNORED if number == bos else number)
+
+
+def test_documents_do_not_see_each_other(grown: Path, rows: TokenRows) -> None:
+    """What a document's tokens are predicted to be is the same when another stands before it."""
+    model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float32).eval()
+    row = rows[0]
+    starts = [place for place, position in enumerate(row["position_ids"].tolist()) if position == 0]
+    assert len(starts) > 2
+    with torch.no_grad():
+        together = model(
+            input_ids=row["input_ids"][None], position_ids=row["position_ids"][None], use_cache=False
+        ).logits[0]
+        for start, end in zip(starts, [*starts[1:], LENGTH], strict=True):
+            alone = model(input_ids=row["input_ids"][None, start:end], use_cache=False).logits[0]
+            assert torch.allclose(together[start:end], alone, atol=1e-4)
+
+
+def test_held_out_texts_and_their_copies_are_not_taught(grown: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    texts = [f"문장 {number % 1500}" for number in range(3000)]
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    tokens = encode(corpus, grown, tmp_path / "work")
+    held_out = set(tokens.held_out())
+    assert held_out == {text for text in texts if is_held_out(text)}
+    assert 2 < len(held_out) < 40
+    assert tokens.num_documents == 3000 - 2 * len(held_out)
+
+
+@given(text=st.text(st.sampled_from("가나다 \n"), max_size=3500))
+def test_pieces_joined_are_the_text(text: str) -> None:
+    found = list(pieces(text))
+    assert "".join(found) == text
+    assert all(0 < len(piece) <= PIECE_LENGTH for piece in found)
+
+
+@settings(deadline=None)
+@given(share=st.floats(0.05, 0.95), num=st.integers(1, 200))
+def test_english_has_its_share_in_any_stretch(tokens: Tokens, share: float, num: int) -> None:
+    class Marked(TokenRows):
+        mark = 0
+
+        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+            return {"mark": torch.tensor(self.mark), "place": torch.tensor(number)}
+
+    korean, english = Marked(tokens, LENGTH, 384), Marked(tokens, LENGTH, 384)
+    english.mark = 1
+    mixture = Mixture(korean, english, share=share, shuffled=True, seed=0)
+    marks = [mixture.row(number)["mark"].item() for number in range(num)]
+    assert abs(sum(marks) - share * num) <= 1
+
+
+def test_every_row_is_seen_once_before_any_is_seen_twice(rows: TokenRows) -> None:
+    mixture = Mixture(rows, None, share=0.0, shuffled=True, seed=3)
+    first, second = ([mixture.row(number)["input_ids"] for number in part] for part in _turns(len(rows)))
+    plain = [rows[number]["input_ids"] for number in range(len(rows))]
+    for turn in (first, second):
+        assert sorted(map(torch.Tensor.tolist, turn)) == sorted(map(torch.Tensor.tolist, plain))
+        assert not all(map(torch.equal, turn, plain))
+    assert not all(map(torch.equal, first, second))
+    assert mixture.num_turns(2 * len(rows)) == 2
+
+
+def _turns(num: int) -> tuple[range, range]:
+    return range(num), range(num, 2 * num)
+
+
+def test_a_curriculum_stays_in_its_order(rows: TokenRows) -> None:
+    stretch = Stretch(Mixture(rows, None, share=0.0, shuffled=False, seed=0), 5, 3)
+    assert [stretch[place]["input_ids"].tolist() for place in range(len(stretch))] == [
+        rows[place]["input_ids"].tolist() for place in (5, 6, 7)
+    ]
+
+
+def test_a_second_run_reads_what_the_first_has_written(grown: Path, korean: Path, tmp_path: Path) -> None:
+    first = encode(korean, grown, tmp_path)
+    stamps = {file: file.stat().st_mtime_ns for file in first.folder.rglob("*.ds")}
+    assert encode(korean, grown, tmp_path) == first
+    assert {file: file.stat().st_mtime_ns for file in first.folder.rglob("*.ds")} == stamps
+
+
+def test_too_little_text_is_said(grown: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("가\n")
+    tokens = encode(corpus, grown, tmp_path / "work")
+    with pytest.raises(CorpusError, match="give more text"):
+        TokenRows(tokens, LENGTH, 384)

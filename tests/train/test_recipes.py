@@ -1,0 +1,85 @@
+"""The published recipes: their numbers as published, and honest about what is not."""
+
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from malmoi.errors import RecipeError
+from train.recipe import Growth, Pretraining
+from train.recipes import GROWTHS, PRETRAININGS, find_recipe
+
+EVERY = {**GROWTHS, **PRETRAININGS, **{f"{name} (growth)": growth for name, growth in GROWTHS.items()}}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_is_assumed_is_a_value_of_the_recipe(name: str) -> None:
+    recipe = EVERY[name]
+    assert recipe.source
+    for path in recipe.assumed:
+        value: object = recipe
+        for part in path.split("."):
+            value = value[0] if isinstance(value, tuple) else value
+            assert is_dataclass(value)
+            assert part in {field.name for field in fields(value)}
+            value = getattr(value, part)
+
+
+def test_eeves_seven_stages() -> None:
+    """Figure 2, table 2 and section 4.1 of the paper."""
+    recipe = PRETRAININGS["eeve"]
+    assert [(stage.input_rows, stage.output_rows, stage.body) for stage in recipe.stages] == [
+        ("new", "none", "none"),
+        ("none", "new", "none"),
+        ("new", "new", "none"),
+        ("none", "all", "none"),
+        ("new", "all", "none"),
+        ("all", "all", "qlora"),
+        ("none", "none", "full"),
+    ]
+    assert {(stage.learning_rate, stage.warmup_steps, stage.decay) for stage in recipe.stages} == {
+        (4e-5, 10, "cosine")
+    }
+    assert recipe.tokens_per_step == 1_048_576
+    assert {recipe.num_steps(stage) for stage in recipe.stages} == {400}
+    small = PRETRAININGS["eeve-2.8b"]
+    assert small.tokens_per_step == 4_194_304
+    assert {stage.learning_rate for stage in small.stages} == {2e-4}
+
+
+def test_tedllms_three_stages() -> None:
+    """Its card: 8.6 and 164 billion tokens, then 500 steps of annealing; 720 rows a step, 20 % English."""
+    recipe = PRETRAININGS["tedllm"]
+    assert [stage.tokens for stage in recipe.stages[:2]] == [8_600_000_000, 164_000_000_000]
+    assert [recipe.num_steps(stage) for stage in recipe.stages] == [1458, 27805, 500]
+    assert (recipe.rows_per_step, recipe.english_share, recipe.weight_decay) == (720, 0.2, 0.1)
+    assert {stage.learning_rate for stage in recipe.stages} == {7.5e-5}
+
+
+def test_a_total_is_shared_as_the_stages_are() -> None:
+    recipe = PRETRAININGS["tedllm"].with_tokens(10**9)
+    assert abs(sum(stage.tokens for stage in recipe.stages) - 10**9) < 3
+    assert recipe.stages[1].tokens / recipe.stages[0].tokens == pytest.approx(164 / 8.6, rel=1e-3)
+
+
+def test_a_recipe_from_elsewhere_is_found_by_its_module() -> None:
+    assert find_recipe("tests.support.recipes:TINY", PRETRAININGS, Pretraining).name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("nothing", "known are eeve"),
+        ("no.module:RECIPE", "No module named"),
+        ("tests.support.recipes:NONE", "has no attribute"),
+        ("train.recipes.eeve:EEVE", "Growth"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_said(name: str, found: str) -> None:
+    with pytest.raises(RecipeError, match=found):
+        find_recipe(name, PRETRAININGS, Pretraining)
+
+
+def test_growths_are_multiples_of_64() -> None:
+    for growth, base in ((GROWTHS["eeve"], 32_000), (GROWTHS["tedllm"], 128_256)):
+        assert isinstance(growth, Growth)
+        assert (base + growth.num_new) % 64 == 0
