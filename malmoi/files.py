@@ -66,9 +66,8 @@ def tells_of_full_disk(error: BaseException) -> bool:
     numbers = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
         return error.errno in numbers
-    return "PytorchStreamWriter failed writing" in str(error) or any(
-        f"(os error {number})" in str(error) for number in numbers
-    )
+    signs = ("inline_container.cc", *(f"(os error {number})" for number in numbers))
+    return any(sign in str(error) for sign in signs)
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> None:

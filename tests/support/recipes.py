@@ -33,6 +33,7 @@ TINY_TIED: Final = replace(
     name="tiny-tied",
     stages=tuple(stage for stage in TINY.stages if stage.input_rows == stage.output_rows),
 )
+TINY_WIDE: Final = replace(TINY, name="tiny-wide", rows_per_step=512)
 TINY_MIXED: Final = replace(
     TINY, name="tiny-mixed", english_share=0.25, stages=(TINY.stages[2], TINY.stages[6])
 )

@@ -8,7 +8,10 @@ from malmoi.errors import RecipeError
 from train.recipe import Growth, Pretraining
 from train.recipes import GROWTHS, PRETRAININGS, find_recipe
 
-EVERY = {**GROWTHS, **PRETRAININGS, **{f"{name} (growth)": growth for name, growth in GROWTHS.items()}}
+EVERY: dict[str, Growth | Pretraining] = {
+    **{f"{name} (growth)": growth for name, growth in GROWTHS.items()},
+    **PRETRAININGS,
+}
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -57,7 +57,13 @@ def load_model(base: Path, stage: Stage) -> PreTrainedModel:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=AutoConfig.from_pretrained(base).dtype,
         )
-    return AutoModelForCausalLM.from_pretrained(base, local_files_only=True, **options)
+    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, **options)
+    for module in model.modules():
+        # An evaluation on a CPU would bring bitsandbytes' layers into a layout that rounds otherwise, and
+        # training would go on in it: its result would hang on when it was evaluated.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def set_up(model: PreTrainedModel, stage: Stage, num_old: int, compute_dtype: torch.dtype) -> None:

@@ -44,8 +44,8 @@ NUM_EVALUATIONS: Final = 5
 """Of a stage."""
 LOG_FILE: Final = "training_log.json"
 MEASURED: Final = "_bits_per_byte"
-NO_MEMORY: Final = "not enough memory"
-"""In what torch says when there is none left on a CPU."""
+NO_MEMORY: Final = "DefaultCPUAllocator"
+"""What complains in torch when there is no memory left on a CPU."""
 KEPT_IN_LOG: Final = ("step", "tokens", "loss", "grad_norm", "learning_rate")
 """What is the same in every run; speeds are in TensorBoard."""
 

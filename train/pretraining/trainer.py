@@ -130,7 +130,7 @@ class StageTrainer(Trainer):
         self.remove_callback(PrinterCallback)
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the Trainer's; and accelerate, which knows FSDP on accelerators alone, is told of it on CPUs, too."""
+        """As the Trainer's; and accelerate, which knows FSDP on accelerators alone, is told of it on CPUs."""
         super().create_accelerator_and_postprocess()
         state = self.accelerator.state
         if self.args.fsdp and state.distributed_type == DistributedType.MULTI_CPU:
@@ -177,7 +177,9 @@ class StageTrainer(Trainer):
         self.model.train()
         self._measuring_s += time.monotonic() - began
         self.log(dict(measured))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, measured
+        )
         return measured
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def tensors_of(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The parts of a checkpoint, as its own tensors."""
     found: dict[str, torch.Tensor] = load_file(checkpoint / "model.safetensors")
     tables = {"input": found.pop("model.embed_tokens.weight"), "output": found.pop("lm_head.weight", None)}
-    rows = {}
+    rows: dict[str, torch.Tensor] = {}
     for name, table in tables.items():
         if table is not None:
             rows |= {f"old {name}": table[:NUM_OLD], f"new {name}": table[NUM_OLD:]}
@@ -57,8 +58,10 @@ def request(recipe: Pretraining, base: Path, korean: Path, *, english: Path | No
 
 
 @pytest.fixture(scope="module")
-def stages(grown: Path, korean: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Path]]:
-    """Of every stage the checkpoint before it and the one it ended in; all of it trained first, then the seven."""
+def stages(
+    grown: Path, korean: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, tuple[Path, Path]]:
+    """Of every stage the checkpoint before it and its own; everything is trained first, then the seven."""
     folder = tmp_path_factory.mktemp("stages")
     made = run_stages(request(AFTER_EVERYTHING, grown, korean), folder / "out", folder / "work", PACE)
     names = [stage.name for stage in AFTER_EVERYTHING.stages]
@@ -87,7 +90,7 @@ def test_the_ledger_goes_back_to_the_growth(stages: Mapping[str, tuple[Path, Pat
     assert provenance.ledger is not None
     entries = provenance.ledger.entries
     assert [entry.stage for entry in entries] == ["vocabulary", *TRAINED]
-    for earlier, later in zip(entries, entries[1:], strict=False):
+    for earlier, later in pairwise(entries):
         assert earlier.after == later.before
 
 

@@ -44,8 +44,8 @@ def encode(corpus: Path, base: Path, work: Path) -> Tokens:
 
 def texts_of(corpus: Path) -> list[str]:
     """In the order in which shards are read."""
-    lines = [line for shard in find_shards([str(corpus)]) for line in Path(shard.location).read_text().splitlines()]
-    return [json.loads(line)["text"] for line in lines]
+    files = [Path(shard.location) for shard in find_shards([str(corpus)])]
+    return [json.loads(line)["text"] for file in files for line in file.read_text().splitlines()]
 
 
 def test_rows_end_to_end_are_the_documents(grown: Path, korean: Path, tokens: Tokens, rows: TokenRows) -> None:
@@ -55,7 +55,7 @@ def test_rows_end_to_end_are_the_documents(grown: Path, korean: Path, tokens: To
     for text in taught:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         expected += [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-    found = [number for row in (rows[place] for place in range(len(rows))) for number in row["input_ids"].tolist()]
+    found = [number for place in range(len(rows)) for number in rows[place]["input_ids"].tolist()]
     assert found == expected[: len(found)]
     assert len(expected) - len(found) < LENGTH
     assert tokens.num_tokens == len(expected)

@@ -1,0 +1,1 @@
+"""A stage's step time and memory, against the published gradient hook and PEFT's trainable tokens."""

@@ -1,0 +1,231 @@
+"""`malmoi-train pretrain` as a user runs it: killed, over several processes, out of room."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from malmoi.checkpoint import open_checkpoint
+
+ROOT = Path(__file__).parents[3]
+STAGES = 7
+
+
+def command(base: Path, corpus: Path, out: Path, *options: str, recipe: str = "TINY") -> list[str]:
+    return [
+        *("pretrain", "--base", str(base), "--corpus", str(corpus), "--out", str(out)),
+        *("--recipe", f"tests.support.recipes:{recipe}", "--rows-at-once", "2", "--save-every", "2", *options),
+    ]
+
+
+def start(*arguments: str, processes: int = 1) -> subprocess.Popen[str]:
+    launcher = ["-m", "train"]
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *launcher]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(
+        [sys.executable, *launcher, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    process = start(*arguments, processes=processes)
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {folder.name: (folder / "model.safetensors").read_bytes() for folder in sorted(out.iterdir())}
+
+
+def losses(stderr: str) -> list[str]:
+    """The lines of the evaluations, without their speeds."""
+    found = []
+    for line in stderr.splitlines():
+        if "bits per byte" in line:
+            head, _, measured = line.rpartition("bits per byte: ")
+            found.append(f"{head.partition(',')[0]} {measured.partition(';')[0]}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(grown: Path, korean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    done = run(*command(grown, korean, out))
+    assert done.returncode == 0, done.stderr
+    assert "7-body" in done.stdout
+    assert len(losses(done.stderr)) == STAGES * 5
+    return out
+
+
+def kill_when(pattern: str, folder: Path, *arguments: str) -> None:
+    """Starts the command and kills it, and all that it has started, when a path of that pattern is there."""
+    process = start(*arguments)
+    while not any(folder.glob(pattern)):
+        assert process.poll() is None, f"it was over before {pattern} was seen"
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_inside_a_stage_and_between_two_the_weights_are_the_same(
+    undisturbed: Path, grown: Path, korean: Path, tmp_path: Path
+) -> None:
+    asked = command(grown, korean, tmp_path / "out")
+    for pattern in ("out.work/3-*/checkpoint-2/complete", "out/6-everything"):
+        kill_when(pattern, tmp_path, *asked)
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "out") == weights(undisturbed)
+
+
+KILLS = (
+    "out.work/tokens-*/ids/*.ds",
+    "out.work/1-*/checkpoint-2",
+    "out.work/2-*/checkpoint-2/complete",
+    "out.work/4-*/checkpoint-4/*.safetensors",
+    "out.work/6-*/checkpoint-2/complete",
+    "out.work/6-*/checkpoint-4/complete",
+    "out/6-everything.partial",
+    "out.work/7-*/checkpoint-2/complete",
+    "out/7-body.partial/*.safetensors",
+)
+
+
+@pytest.mark.slow
+def test_killed_everywhere_the_weights_are_the_same(
+    undisturbed: Path, grown: Path, korean: Path, tmp_path: Path
+) -> None:
+    asked = command(grown, korean, tmp_path / "out")
+    for pattern in KILLS:
+        kill_when(pattern, tmp_path, *asked)
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "out") == weights(undisturbed)
+
+
+def test_two_processes_learn_what_one_does(grown: Path, korean: Path, english: Path, tmp_path: Path) -> None:
+    """The losses that are shown, to a ten-thousandth."""
+    shown = []
+    for processes in (1, 2):
+        out = tmp_path / f"of-{processes}"
+        options = ("--english", str(english), "--rows-at-once", "2")
+        done = run(*command(grown, korean, out, *options, recipe="TINY_MIXED"), processes=processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+        shown.append([_numbers(line) for line in losses(done.stderr)])
+    assert len(shown[0]) == 10
+    for one, two in zip(*shown, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_parameters_spread_over_two_processes_learn_what_one_does(
+    grown: Path, korean: Path, english: Path, tmp_path: Path
+) -> None:
+    """FSDP2, killed once on the way."""
+    options = ("--english", str(english), "--rows-at-once", "2")
+    alone = run(*command(grown, korean, tmp_path / "alone", *options, recipe="TINY_MIXED"))
+    spread = command(grown, korean, tmp_path / "out", *options, "--fsdp", recipe="TINY_MIXED")
+    process = start(*spread, processes=2)
+    while not any(tmp_path.glob("out.work/2-*/checkpoint-2/complete")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = run(*spread, processes=2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected, found = (_numbers(losses(of.stderr)[-1]) for of in (alone, done))
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def _numbers(line: str) -> list[float]:
+    return [float(word) for word in line.replace(",", " ").split() if word.replace(".", "").isdigit()]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for the text and one training state, and not for two."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system can be mounted by root alone")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_stage_before_stays(
+    undisturbed: Path, grown: Path, korean: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    """The second try, with room, goes on to the same weights."""
+    work, out = small_disk / "work", tmp_path / "out"
+    asked = command(grown, korean, out, "--work", str(work))
+    done = run(*asked)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "a full disk; free some space" in done.stderr.splitlines()[-1]
+    finished = sorted(out.iterdir())
+    assert finished, "the first stages are small"
+    for folder in finished:
+        assert open_checkpoint(folder).notes == ()
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    done = run(*asked)
+    assert done.returncode == 0, done.stderr
+    assert weights(out) == weights(undisturbed)
+
+
+def test_too_little_memory_is_said(grown: Path, korean: Path, tmp_path: Path) -> None:
+    """A limit on the address space, set when the model has been loaded."""
+    asked = [*command(grown, korean, tmp_path / "out", recipe="TINY_WIDE"), "--rows-at-once", "512"]
+    script = (
+        "import resource, sys\n"
+        "from train.pretraining import stages\n"
+        "from train.__main__ import main\n"
+        "load = stages.load_model\n"
+        "def limited(*given):\n"
+        "    model = load(*given)\n"
+        "    used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))\n"
+        "    return model\n"
+        "stages.load_model = limited\n"
+        f"sys.argv[1:] = {asked!r}\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2, done.stderr[-1500:]
+    assert "lower --rows-at-once" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--recipe", "nothing"], "known are eeve"),
+        (["--corpus", "nowhere.jsonl"], "nothing there"),
+        (["--base", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    grown: Path, korean: Path, tmp_path: Path, options: list[str], found: str
+) -> None:
+    done = run(*command(grown, korean, tmp_path / "out", *options))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert found in done.stderr.splitlines()[-1]
+    shutil.rmtree(tmp_path / "out.work", ignore_errors=True)
