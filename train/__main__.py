@@ -94,11 +94,82 @@ def vocabulary(
         on_bad_line=on_bad_line,
         seed=seed,
     )
-    work = out.with_name(f"{out.name}.work") if work is None else work
+    work = _work_of(out, work)
     memory_bytes = command.bytes_of(memory)
     grown = command.run(request, out, work, memory_bytes=memory_bytes, overwrite=overwrite, held_out=held_out)
     num_new, num_all = len(grown.choice.tokens), grown.tokenizer.num_ids
     print(f"{out}: {num_new} tokens added, {num_all} in all; see {out / 'report.md'}")
+
+
+@app.command
+def corpus(
+    corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
+    out: Path,
+    english: tuple[str, ...] = (),
+    parallel: tuple[str, ...] = (),
+    tokenizer: Path | None = None,
+    num_old: int | None = None,
+    without: tuple[
+        Literal["pii", "filters", "cleaning", "exact", "near", "new-tokens", "mixture", "curriculum"], ...
+    ] = (),
+    pii: Literal["tokens", "same-shape"] = "tokens",
+    bad_words: Path | None = None,
+    min_new_share: float = 0.1,
+    english_share: float = 0.2,
+    text_field: str = "text",
+    pair_fields: tuple[str, str] = ("en", "ko"),
+    on_bad_line: Literal["refuse", "skip"] = "refuse",
+    work: Path | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Prepare texts for training: mask personal numbers, filter, clean, deduplicate, mix, order; with a report.
+
+    Killed, the same command goes on where it was.
+
+    Args:
+        corpus: Korean texts: files (text, JSONL, Parquet; also .gz, .zst), directories, globs in quotes, or
+            hub:NAME[:SPLIT].
+        out: Directory to write the texts and the report to.
+        english: English texts, to be a share of the result.
+        parallel: Translation pairs: JSONL or Parquet with a field for each language.
+        tokenizer: Grown tokenizer (directory or file), in whose tokens shares are counted.
+        num_old: Tokens of the base it was grown from. Default: what the report.json beside it says.
+        without: Steps to leave out.
+        pii: Put tokens in place of personal numbers, or random digits of the same shape.
+        bad_words: File of words, one on each line; texts that hold one are dropped.
+        min_new_share: Of a Korean text's tokens, the share that must be new.
+        english_share: Of all tokens.
+        text_field: Field that holds the text.
+        pair_fields: Fields that hold the two languages of a pair.
+        on_bad_line: Stop at a line without a text, or leave it out and count it.
+        work: Directory of what has been done so far. Default: OUT.work.
+        seed: For draws: English texts, the order without a curriculum, digits of the same shape.
+        overwrite: Replace what is in OUT.
+    """
+    _wait_without_spinning()
+    from train.corpus import command
+    from train.corpus.filters import Quality, read_bad_words
+    from train.corpus.preparation import Preparation
+
+    preparation = Preparation(
+        corpus=corpus,
+        english=english,
+        parallel=parallel,
+        without=without,
+        pii=pii,
+        quality=Quality(bad_words=() if bad_words is None else read_bad_words(bad_words)),
+        tokenizer=tokenizer,
+        num_old=num_old,
+        min_new_share=min_new_share,
+        english_share=english_share,
+        text_field=text_field,
+        pair_fields=pair_fields,
+        on_bad_line=on_bad_line,
+        seed=seed,
+    )
+    prepared = command.run(preparation, out, _work_of(out, work), overwrite=overwrite)
+    print(f"{out}: {command.summary(prepared)}; see {out / 'report.md'}")
 
 
 @app.command
@@ -171,8 +242,12 @@ def pretrain(
         evaluate_every=evaluate_every,
         fsdp=fsdp,
     )
-    work = out.with_name(f"{out.name}.work") if work is None else work
-    print(f"{run_stages(request, out, work, pace)[-1]}: the last stage; all are in {out}")
+    made = run_stages(request, out, _work_of(out, work), pace)
+    print(f"{made[-1]}: the last stage; all are in {out}")
+
+
+def _work_of(out: Path, work: Path | None) -> Path:
+    return out.with_name(f"{out.name}.work") if work is None else work
 
 
 def _wait_without_spinning() -> None:

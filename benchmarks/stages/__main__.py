@@ -21,9 +21,9 @@ PACKAGES = ("malmoi", "torch", "transformers", "peft")
 MIB = 1 << 20
 EXPLANATION = f"""A Llama of 34.9 million random fp32 parameters, {NUM_OLD:,} old and {NUM_NEW:,} new tokens
 ({NUM_NEW / (NUM_OLD + NUM_NEW):.1%}), 8 rows of 128 tokens a step, fused AdamW with weight decay, gradients
-clipped. ours: new rows as parameters of their own. hook: the code of EEVE's card (a gradient hook over the whole
-table), in the same way for the other stages. peft: trainable_token_indices. Times are medians of 6 steps in each
-process; a ratio is theirs / ours within one repeat, median (least-greatest): above 1, ours is faster."""
+clipped. ours: new rows as parameters of their own. hook: the code of EEVE's card (a gradient hook over the
+whole table), in the same way for the other stages. peft: trainable_token_indices. Times are medians of 6 steps
+in each process; a ratio is theirs / ours within one repeat, median (least-greatest): above 1 ours is faster."""
 
 
 def measure(*, repeats: int = 3, out: Path = WORK) -> None:

@@ -1,0 +1,255 @@
+"""python -m benchmarks.staged_training: trains, grows, compares; writes RESULTS.md and curves.png."""
+
+import gzip
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.machine import this_machine
+from benchmarks.results import this_command, write_json
+from benchmarks.staged_training import report
+from benchmarks.staged_training.recipes import ARCHITECTURE, AT_ONCE, BASE, NUM_NEW, SEVEN_STAGES, VOCAB_SIZE
+from malmoi.errors import reported_in_one_line
+from train.recipe import Pretraining
+
+WORK = Path("build/benchmarks/staged_training")
+PACKAGES = ("malmoi", "torch", "transformers", "peft", "bitsandbytes")
+SEED = 0
+TEXT_LENGTH = 4_000
+"""Characters of a document, at most: longer ones are cut, so that held-out text is of many."""
+KOREAN_BYTES, LITTLE_BYTES, HELD_OUT_BYTES = 12 * 10**6, 4 * 10**5, 3 * 10**5
+NUM_GENERATED = 2_000
+NUM_EVALUATIONS = 5
+
+
+def measure(
+    *, korean: Path, english: Path, out: Path = WORK, base_tokens: int = 4_000_000, tokens: int = 1_000_000
+) -> None:
+    """Train a small English base, grow it, and train it on Korean in three ways.
+
+    Args:
+        korean: directory of .jsonl.gz files with a field "text".
+        english: the same of English.
+        out: directory for the results and all that is made on the way; what is there is not made again.
+        base_tokens: that the base is trained on.
+        tokens: that each of the three ways is trained on.
+    """
+    command, machine = this_command("benchmarks.staged_training"), this_machine(*PACKAGES)
+    out.mkdir(parents=True, exist_ok=True)
+    texts = _texts(korean, english, out / "texts")
+    base = _base(texts, out, base_tokens)
+    grown, losses = _grown(base, texts, out)
+    arms = {
+        "seven stages": _arm(SEVEN_STAGES.with_tokens(tokens), grown, texts, out / "seven-stages"),
+        "everything at once": _arm(AT_ONCE.with_tokens(tokens), grown, texts, out / "at-once"),
+        "no new tokens": _arm(AT_ONCE.with_tokens(tokens), base, texts, out / "not-grown"),
+    }
+    results = {
+        "command": command,
+        "machine": asdict(machine),
+        "base_tokens": base_tokens,
+        "tokens": tokens,
+        "initialisers": losses,
+        "arms": arms,
+    }
+    write_json(out, results)
+    (out / "RESULTS.md").write_text(report.render(results))
+    (out / "curves.png").write_bytes(report.curves(results))
+    print(out / "RESULTS.md")
+
+
+def _texts(korean: Path, english: Path, folder: Path) -> dict[str, Path]:
+    """Korean to train on, a little of it for the base, English, and held-out texts of both."""
+    names = ("korean", "little", "english", "held_out_korean", "held_out_english")
+    files = {name: folder / f"{name}.jsonl" for name in names}
+    if all(file.exists() for file in files.values()):
+        return files
+    from train.demo.conversations import sentences
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pools = {language: _shuffled(path) for language, path in (("korean", korean), ("english", english))}
+    parts = {
+        "held_out_korean": _take(pools["korean"], HELD_OUT_BYTES),
+        "held_out_english": _take(pools["english"], HELD_OUT_BYTES),
+        "little": [*sentences(NUM_GENERATED, SEED), *_take(pools["korean"], LITTLE_BYTES)],
+        "korean": _take(pools["korean"], KOREAN_BYTES),
+        "english": list(pools["english"]),
+    }
+    for name, texts in parts.items():
+        lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+        files[name].write_text("".join(lines), encoding="utf-8")
+    return files
+
+
+def _shuffled(folder: Path) -> Iterator[str]:
+    """The texts of a folder's files, each file by turns, in pieces, in an order of their own."""
+    pools = []
+    for file in sorted(folder.glob("*.jsonl.gz")):
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            texts = [json.loads(line)["text"] for line in lines]
+        cut = [
+            text[place : place + TEXT_LENGTH] for text in texts for place in range(0, len(text), TEXT_LENGTH)
+        ]
+        random.Random(f"{SEED} {file.name}").shuffle(cut)
+        pools.append(cut)
+    while pools:
+        for pool in pools:
+            yield pool.pop()
+        pools = [pool for pool in pools if pool]
+
+
+def _take(texts: Iterator[str], num_bytes: int) -> list[str]:
+    taken: list[str] = []
+    while num_bytes > 0:
+        taken.append(next(texts))
+        num_bytes -= len(taken[-1].encode())
+    return taken
+
+
+def _base(texts: dict[str, Path], out: Path, tokens: int) -> Path:
+    """A base of the SentencePiece family, trained from nothing."""
+    untrained = out / "untrained"
+    if not untrained.exists():
+        _write_untrained(texts, untrained)
+    request_of = {"korean": (str(texts["little"]),), "english": (str(texts["english"]),)}
+    return _run(BASE.with_tokens(tokens), untrained, texts, out / "base", request_of)[-1]
+
+
+def _write_untrained(texts: dict[str, Path], out: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from malmoi.checkpoint import create_checkpoint
+    from malmoi.provenance import Origin
+    from train.vocabulary.base import Base, from_pieces
+    from train.vocabulary.growing import tokenizer_json
+
+    model = _pieces([_text for name in ("english", "little") for _text in _lines(texts[name])])
+    tokenizer = Base(state=from_pieces(model), family="sentencepiece", piece_model=model)
+    with create_checkpoint(out, Origin(recipe="base", stage="untrained", seed=SEED)) as partial:
+        (partial / "tokenizer.json").write_text(tokenizer_json(tokenizer))
+        (partial / "tokenizer.model").write_bytes(model)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+        (partial / "tokenizer_config.json").write_text(json.dumps(settings))
+        torch.manual_seed(SEED)
+        sizes = ARCHITECTURE
+        config = LlamaConfig(
+            vocab_size=VOCAB_SIZE,
+            hidden_size=sizes.hidden_size,
+            intermediate_size=sizes.intermediate_size,
+            num_hidden_layers=sizes.num_layers,
+            num_attention_heads=sizes.num_heads,
+            num_key_value_heads=sizes.num_heads,
+            head_dim=sizes.head_dim,
+            max_position_embeddings=sizes.max_positions,
+            tie_word_embeddings=False,
+        )
+        LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(partial)
+
+
+def _lines(file: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _pieces(texts: list[str]) -> bytes:
+    """A SentencePiece model as Llama 2's: BPE with byte fallback, most Hangul spelled in bytes."""
+    import sentencepiece
+
+    writer = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for text in texts for line in text.splitlines()),
+        model_writer=writer,
+        model_type="bpe",
+        vocab_size=VOCAB_SIZE,
+        byte_fallback=True,
+        character_coverage=0.9985,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        allow_whitespace_only_pieces=True,
+        split_digits=True,
+        split_by_unicode_script=True,
+        max_sentence_length=20_000,
+        minloglevel=2,
+    )
+    return writer.getvalue()
+
+
+def _grown(base: Path, texts: dict[str, Path], out: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """The base with its vocabulary grown by `malmoi-train vocabulary`, and its report's losses."""
+    from train.recipes.eeve import EEVE
+    from train.vocabulary import command
+    from train.vocabulary.growth import Request
+
+    grown = out / "grown"
+    if not grown.exists():
+        request = Request(base=base, corpus=(str(texts["korean"]),), recipe=EEVE, num_new=NUM_NEW, threshold=20)
+        held_out = (str(texts["held_out_korean"]),)
+        command.run(request, grown, out / "grown.work", memory_bytes=10**9, overwrite=False, held_out=held_out)
+    losses: list[dict[str, Any]] = json.loads((grown / "report.json").read_text())["losses"]
+    return grown, losses
+
+
+def _run(
+    recipe: Pretraining, base: Path, texts: dict[str, Path], out: Path, corpora: Mapping[str, tuple[str, ...]]
+) -> list[Path]:
+    from train.pretraining.stages import Request, run_stages
+    from train.pretraining.trainer import Pace
+
+    request = Request(
+        recipe=recipe,
+        base=base,
+        korean=corpora["korean"],
+        english=corpora.get("english", ()),
+        held_out_korean=(str(texts["held_out_korean"]),),
+        held_out_english=(str(texts["held_out_english"]),),
+        seed=SEED,
+    )
+    steps = recipe.num_steps(recipe.stages[0])
+    every = max(1, steps // (NUM_EVALUATIONS if len(recipe.stages) > 1 else NUM_EVALUATIONS * 7))
+    pace = Pace(rows_at_once=8, save_every=200, evaluate_every=every)
+    return run_stages(request, out, out.with_name(f"{out.name}.work"), pace)
+
+
+def _arm(recipe: Pretraining, base: Path, texts: dict[str, Path], out: Path) -> list[dict[str, Any]]:
+    """Every evaluation: the stage, tokens and training seconds so far, and bits per byte of both languages."""
+    started = time.monotonic()
+    made = _run(recipe, base, texts, out, {"korean": (str(texts["korean"]),)})
+    print(f"{out.name}: {time.monotonic() - started:.0f} s, loading and measuring included", file=sys.stderr)
+    points: list[dict[str, Any]] = []
+    tokens, seconds = 0, 0.0
+    for checkpoint in made:
+        speeds = _speeds(out.with_name(f"{out.name}.work") / "tensorboard" / checkpoint.name)
+        log = json.loads((checkpoint / "training_log.json").read_text())
+        for entry in log:
+            if "korean_bits_per_byte" in entry:
+                spent = entry["tokens"] / speeds[entry["step"]] if entry["step"] else 0.0
+                point = {
+                    "stage": checkpoint.name,
+                    "tokens": tokens + entry["tokens"],
+                    "seconds": seconds + spent,
+                }
+                points.append(point | {name: value for name, value in entry.items() if "bits" in name})
+        tokens, seconds = points[-1]["tokens"], points[-1]["seconds"]
+    return points
+
+
+def _speeds(folder: Path) -> dict[int, float]:
+    """Tokens per second since a stage began, evaluations left out, by step; from TensorBoard's files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars("train/tokens_per_second")}
+
+
+if __name__ == "__main__":
+    with reported_in_one_line():
+        tyro.cli(measure, prog="python -m benchmarks.staged_training")
