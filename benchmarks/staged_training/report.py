@@ -33,10 +33,11 @@ def _setting(results: dict[str, Any]) -> str:
     sizes = ARCHITECTURE
     return (
         f"The base: a Llama of {sizes.num_layers} layers, width {sizes.hidden_size}, {VOCAB_SIZE:,} "
-        f"SentencePiece tokens with byte fallback, trained on {results['base_tokens']:,} tokens, {BASE.english_share:.0%} of "
-        "them English, the rest Korean that the project generates and a little real text. Then "
-        f"{NUM_NEW:,} Korean tokens more (`malmoi-train vocabulary --recipe eeve`), and {results['tokens']:,} "
-        f"tokens of Korean for each way, AdamW at {LEARNING_RATE:g}. Bits per byte are of texts that none was "
+        f"SentencePiece tokens with byte fallback, trained on {results['base_tokens']:,} tokens, "
+        f"{BASE.english_share:.0%} of them English, the rest Korean that the project generates and a little "
+        f"real text. Then {NUM_NEW:,} Korean tokens more (`malmoi-train vocabulary --recipe eeve`), and "
+        f"{results['tokens']:,} tokens of Korean for each way, AdamW at {LEARNING_RATE:g}. Bits per byte are of "
+        "texts that none was "
         "trained on."
     )
 

@@ -45,7 +45,7 @@ def load_model(base: Path, stage: Stage) -> PreTrainedModel:
 
     The frozen body beneath 4-bit adapters is loaded in nf4.
     """
-    options: dict[str, Any] = {"dtype": "auto"}
+    options: dict[str, Any] = {"dtype": "auto", "attn_implementation": "sdpa"}
     if stage.body == "full":
         options["dtype"] = torch.float32
     if stage.body == "qlora":
