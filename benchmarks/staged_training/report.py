@@ -36,9 +36,8 @@ def _setting(results: dict[str, Any]) -> str:
         f"SentencePiece tokens with byte fallback, trained on {results['base_tokens']:,} tokens, "
         f"{BASE.english_share:.0%} of them English, the rest Korean that the project generates and a little "
         f"real text. Then {NUM_NEW:,} Korean tokens more (`malmoi-train vocabulary --recipe eeve`), and "
-        f"{results['tokens']:,} tokens of Korean for each way, AdamW at {LEARNING_RATE:g}. Bits per byte are of "
-        "texts that none was "
-        "trained on."
+        f"{results['tokens']:,} tokens of Korean for each way, AdamW at {LEARNING_RATE:g}. Bits per byte are "
+        "of texts that none was trained on."
     )
 
 
