@@ -35,7 +35,7 @@ def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     partial = out.with_name(out.name + PARTIAL_SUFFIX)
     with ExitStack() as writing:
         try:
-            _refuse_existing(out, overwrite)
+            refuse_existing(out, overwrite)
             writing.enter_context(_sole_writer(partial))
         except OSError as error:
             raise OutputError(
@@ -46,7 +46,7 @@ def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             ) from error
         try:
             yield partial
-            _refuse_existing(out, overwrite)
+            refuse_existing(out, overwrite)
             _replace(partial, out)
         except Exception as error:
             if not tells_of_full_disk(error):
@@ -70,7 +70,8 @@ def tells_of_full_disk(error: BaseException) -> bool:
     return any(sign in str(error) for sign in signs)
 
 
-def _refuse_existing(out: Path, overwrite: bool) -> None:
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Raises OutputError if `out` is there and may not be replaced; to be asked before the work is done."""
     replaced = out.with_name(out.name + REPLACED_SUFFIX)
     if replaced.exists() and not out.exists():  # killed between the two renames of _replace
         replaced.rename(out)

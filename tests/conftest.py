@@ -16,6 +16,8 @@ DEMO_SOURCES = (
     "train/demo/*.py",
     "train/recipes/demo.py",
     "train/[gkpt]*.py",  # generation, korean, packing, tokenizer, training
+    "train/pretraining/*.py",
+    "train/vocabulary/*.py",
     "malmoi/c*.py",  # chat, checkpoint, checkpoint_files
     "malmoi/*.jinja",
 )

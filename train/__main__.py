@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -69,7 +70,7 @@ def vocabulary(
             trained on the corpus.
         text_field: Field that holds the text.
         on_bad_line: Stop at a line without a text, or leave it out and count it.
-        memory: Budget for counting words.
+        memory: Budget for counting words; at least 2GB.
         work: Directory of what has been done so far. Default: OUT.work.
         seed: For random rows.
         overwrite: Replace what is in OUT.
@@ -109,10 +110,11 @@ def corpus(
     parallel: tuple[str, ...] = (),
     tokenizer: Path | None = None,
     num_old: int | None = None,
+    recipe: str | None = None,
     without: tuple[
         Literal["pii", "filters", "cleaning", "exact", "near", "new-tokens", "mixture", "curriculum"], ...
     ] = (),
-    pii: Literal["tokens", "same-shape"] = "tokens",
+    pii: Literal["tokens", "same-shape"] | None = None,
     bad_words: Path | None = None,
     min_new_share: float = 0.1,
     english_share: float = 0.2,
@@ -135,8 +137,9 @@ def corpus(
         parallel: Translation pairs: JSONL or Parquet with a field for each language.
         tokenizer: Grown tokenizer (directory or file), in whose tokens shares are counted.
         num_old: Tokens of the base it was grown from. Default: what the report.json beside it says.
+        recipe: polyglot, or my.module:RECIPE, for its steps and numbers. Default: all steps.
         without: Steps to leave out.
-        pii: Put tokens in place of personal numbers, or random digits of the same shape.
+        pii: Put tokens in place of personal numbers, or random digits of the same shape. Default: tokens.
         bad_words: File of words, one on each line; texts that hold one are dropped.
         min_new_share: Of a Korean text's tokens, the share that must be new.
         english_share: Of all tokens.
@@ -149,16 +152,21 @@ def corpus(
     """
     _wait_without_spinning()
     from train.corpus import command
-    from train.corpus.filters import Quality, read_bad_words
-    from train.corpus.preparation import Preparation
+    from train.corpus.filters import read_bad_words
+    from train.corpus.preparation import EVERYTHING, CorpusRecipe, Preparation
+    from train.recipes import find_recipe
+    from train.recipes.polyglot import POLYGLOT
 
+    chosen = find_recipe(recipe, {POLYGLOT.name: POLYGLOT}, CorpusRecipe) if recipe else EVERYTHING
+    words = () if bad_words is None else read_bad_words(bad_words)
     preparation = Preparation(
         corpus=corpus,
         english=english,
         parallel=parallel,
-        without=without,
-        pii=pii,
-        quality=Quality(bad_words=() if bad_words is None else read_bad_words(bad_words)),
+        without=(*chosen.without, *without),
+        pii=pii or chosen.pii,
+        quality=replace(chosen.quality, bad_words=words or chosen.quality.bad_words),
+        near=chosen.near,
         tokenizer=tokenizer,
         num_old=num_old,
         min_new_share=min_new_share,

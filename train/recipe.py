@@ -26,9 +26,11 @@ class Vocabulary:
 
     size: int
     """Tokens in all: special ones, 256 bytes, characters and merges. A multiple of 64."""
+    base_size: int = 0
+    """Of the base that is trained first and grown to `size`; 0 where there is none. A multiple of 64."""
 
     def __post_init__(self) -> None:
-        assert self.size % 64 == 0, "a multiple of 64, so that no row is added for alignment"
+        assert self.size % 64 == self.base_size % 64 == 0, "so that no row is added for alignment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

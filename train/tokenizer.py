@@ -21,8 +21,12 @@ FORMAT_WEIGHT: Final = 1000
 """How often the format's own strings are counted: they stand in every conversation."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, max_length: int, *, knows_korean: bool = True
+) -> PreTrainedTokenizerFast:
     """A tokenizer of exactly `vocab_size` tokens that carries the KoRAE template.
+
+    One that does not know Korean spells the format's Korean, as all other, in bytes: a base to grow.
 
     Words are cut at spaces, a digit is always a token of its own, and so is a line's end. Nothing stands
     before a text and a token that is not there is spelled in UTF-8 bytes, so that text comes back as it was.
@@ -32,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int) -> P
     trained = _untrained(BPE())
     num_reserved = len((UNK, BOS, EOS)) + len(BYTES)
     trainer = BpeTrainer(vocab_size=vocab_size - num_reserved, show_progress=False)
-    trained.train_from_iterator([*_format_texts(), *texts], trainer)
+    trained.train_from_iterator([*_format_texts(knows_korean=knows_korean), *texts], trainer)
     tokenizer = _untrained(_with_bytes(trained))
     if tokenizer.get_vocab_size() != vocab_size:
         raise RecipeError(
@@ -80,7 +84,7 @@ def _with_bytes(trained: Tokenizer) -> BPE:
     return BPE(vocab=vocabulary, merges=merges, unk_token=UNK, fuse_unk=True, byte_fallback=True)
 
 
-def _format_texts() -> list[str]:
+def _format_texts(*, knows_korean: bool) -> list[str]:
     """What every conversation contains, so that it costs few tokens."""
-    fixed = [*chat.HEADERS.values(), chat.DEFAULT_SYSTEM_PROMPT, "\n"]
+    fixed = [*chat.HEADERS.values(), "\n", *([chat.DEFAULT_SYSTEM_PROMPT] if knows_korean else [])]
     return fixed * FORMAT_WEIGHT

@@ -1,4 +1,4 @@
-"""Trains a small chat model from nothing: tokenizer, rows, the loop, and the checkpoint it ends in."""
+"""Trains small models: tokenizer, rows, the loop, and the checkpoint it ends in."""
 
 import hashlib
 import math
@@ -20,16 +20,43 @@ from transformers import (
 )
 
 from malmoi.chat import Message
-from malmoi.checkpoint import create_checkpoint
-from malmoi.provenance import Origin, Rendering, library_versions
+from malmoi.checkpoint import create_checkpoint, open_checkpoint
+from malmoi.ledger import PARTS, OpenEntry, digest_parts
+from malmoi.provenance import Origin, Rendering, checkpoint_digest, library_versions, record_files
 from train.packing import IGNORED, Row, encode_conversations, encode_sentences, pack
 from train.recipe import Architecture, Recipe, Schedule
+from train.saving import SETTINGS, TOKENIZER, copy_files
 from train.tokenizer import train_tokenizer
 
 Conversation = Sequence[Message]
 Examine = Callable[[Path], Mapping[str, float]]
 """Measures a saved model; raises if it is not to be kept."""
 LIBRARIES: Final = ("torch", "transformers", "tokenizers")
+
+
+def train_base_model(recipe: Recipe, sentences: Iterable[str], out: Path, *, seed: int) -> None:
+    """A base checkpoint in `out`, trained from nothing on texts without Korean.
+
+    The same recipe, text, seed and machine give the same bytes.
+    """
+    sentences = list(sentences)
+    origin = Origin(
+        recipe=recipe.name,
+        stage="base",
+        seed=seed,
+        data={"sentences": sentences_digest(sentences)},
+        libraries=library_versions(*LIBRARIES),
+    )
+    with create_checkpoint(out, origin, renderer=render_saved) as partial:
+        with reproducible(seed, recipe.schedule.num_threads):
+            tokenizer = train_tokenizer(
+                sentences, recipe.vocabulary.base_size, recipe.architecture.max_positions, knows_korean=False
+            )
+            rows = _rows(tokenizer, [], sentences, recipe.schedule.row_tokens, seed)
+            model = _untrained_model(recipe.architecture, tokenizer)
+            _train(model, rows, recipe.schedule, seed)
+        model.to(torch.bfloat16).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
 
 
 def train_chat_model(
@@ -39,12 +66,13 @@ def train_chat_model(
     out: Path,
     *,
     seed: int,
+    parent: Path | None = None,
     overwrite: bool = False,
     examine: Examine | None = None,
 ) -> None:
-    """A chat checkpoint in `out`, trained from nothing on conversations and plain texts.
+    """A chat checkpoint in `out`, trained on conversations and plain texts: from `parent`, or from nothing.
 
-    The same recipe, text, seed and machine give the same bytes. What `examine` measures on the saved
+    The same recipe, text, parent, seed and machine give the same bytes. What `examine` measures on the saved
     files becomes the checkpoint's metrics; if it raises, nothing is left.
     """
     conversations, sentences = list(conversations), list(sentences)
@@ -53,22 +81,40 @@ def train_chat_model(
         recipe=recipe.name,
         stage="chat",
         seed=seed,
+        parent=checkpoint_digest(record_files(parent)) if parent else None,
         data={"conversations": conversations_digest(conversations), "sentences": sentences_digest(sentences)},
         libraries=library_versions(*LIBRARIES),
         metrics=metrics,
     )
-    with create_checkpoint(out, origin, renderer=render_saved, overwrite=overwrite) as partial:
+    entry = _entry(parent) if parent else None
+    with create_checkpoint(out, origin, renderer=render_saved, entry=entry, overwrite=overwrite) as partial:
         with reproducible(seed, recipe.schedule.num_threads):
-            tokenizer = train_tokenizer(
-                _texts(conversations, sentences), recipe.vocabulary.size, recipe.architecture.max_positions
-            )
+            if parent:
+                tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True)
+                model = LlamaForCausalLM.from_pretrained(parent, dtype=torch.float32, local_files_only=True)
+            else:
+                tokenizer = train_tokenizer(
+                    _texts(conversations, sentences), recipe.vocabulary.size, recipe.architecture.max_positions
+                )
+                model = _untrained_model(recipe.architecture, tokenizer)
             rows = _rows(tokenizer, conversations, sentences, recipe.schedule.row_tokens, seed)
-            model = _untrained_model(recipe.architecture, tokenizer)
             _train(model, rows, recipe.schedule, seed)
         model.to(torch.bfloat16).save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        if parent:
+            copy_files(parent, partial, *SETTINGS, *TOKENIZER)
+        else:
+            tokenizer.save_pretrained(partial)
         if examine is not None:
             metrics.update(examine(partial))
+
+
+def _entry(parent: Path) -> OpenEntry | None:
+    """The ledger goes on where the parent has one; a chat is taught to all of the model."""
+    provenance = open_checkpoint(parent).provenance
+    if provenance is None or provenance.ledger is None:
+        return None
+    before = digest_parts(parent, provenance.ledger.num_old)
+    return OpenEntry(past=provenance.ledger, stage="chat", trains=PARTS, before=before)
 
 
 def render_saved(directory: Path, messages: Sequence[Message]) -> Rendering:

@@ -27,11 +27,11 @@ TEXT_LENGTH = 4_000
 """Characters of a document, at most: longer ones are cut, so that held-out text is of many."""
 KOREAN_BYTES, LITTLE_BYTES, HELD_OUT_BYTES = 12 * 10**6, 4 * 10**5, 3 * 10**5
 NUM_GENERATED = 2_000
-NUM_EVALUATIONS = 5
+NUM_EVALUATIONS = 3
 
 
 def measure(
-    *, korean: Path, english: Path, out: Path = WORK, base_tokens: int = 4_000_000, tokens: int = 1_000_000
+    *, korean: Path, english: Path, out: Path = WORK, base_tokens: int = 3_000_000, tokens: int = 750_000
 ) -> None:
     """Train a small English base, grow it, and train it on Korean in three ways.
 

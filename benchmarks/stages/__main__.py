@@ -26,7 +26,7 @@ whole table), in the same way for the other stages. peft: trainable_token_indice
 in each process; a ratio is theirs / ours within one repeat, median (least-greatest): above 1 ours is faster."""
 
 
-def measure(*, repeats: int = 3, out: Path = WORK) -> None:
+def measure(*, repeats: int = 2, out: Path = WORK) -> None:
     """Measure step time and memory of the seven stages.
 
     Args:

@@ -5,10 +5,13 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from malmoi.errors import RecipeError
+from train.corpus.preparation import CorpusRecipe
 from train.recipe import Growth, Pretraining
 from train.recipes import GROWTHS, PRETRAININGS, find_recipe
+from train.recipes.polyglot import POLYGLOT
 
-EVERY: dict[str, Growth | Pretraining] = {
+EVERY: dict[str, Growth | Pretraining | CorpusRecipe] = {
+    POLYGLOT.name: POLYGLOT,
     **{f"{name} (growth)": growth for name, growth in GROWTHS.items()},
     **PRETRAININGS,
 }

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from malmoi.errors import OutputError
+from malmoi.files import refuse_existing
 from train.corpus.preparation import Preparation, Prepared
 from train.corpus.preparing import prepare
 
@@ -11,10 +11,7 @@ def run(
     preparation: Preparation, out: Path, work: Path, *, overwrite: bool, num_workers: int | None = None
 ) -> Prepared:
     """Prepares the corpus into `out`; refuses an `out` that exists before anything is read."""
-    if out.exists() and not overwrite:
-        raise OutputError(
-            out, expected="a new directory", found="one that exists", next_step="choose another, or --overwrite"
-        )
+    refuse_existing(out, overwrite)
     return prepare(preparation, out, work, overwrite=overwrite, num_workers=num_workers)
 
 

@@ -10,19 +10,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from malmoi.errors import CorpusError
 from malmoi.files import write_whole
 from train.corpus.reading import OnBadLine, Reading, TextReader
-from train.corpus.running import run_over, workers_for
+from train.corpus.running import run_tasks, start_over_unless, workers_for
 from train.corpus.shards import Shard, identity
 from train.corpus.words import WordCounter, merge_words
 
 TABLE_FILE: Final = "words.parquet"
 SUMMARY_FILE: Final = "corpus.json"
-SHARE_OF_WORDS: Final = 0.4
-"""Of a worker's memory, what its word table may take; arrow's copy while spilling takes as much again."""
+SHARE_OF_WORDS: Final = 0.2
+"""Of a worker's memory, what its word table may take; text, arrow's copies and the libraries take the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +57,24 @@ def count_corpus(
 
     Raises: CorpusError for a bad line where they are refused, a file that cannot be read, or no text at all.
     """
-    num_workers = workers_for(shards, num_workers)
+    num_workers = workers_for(len(shards), num_workers)
     plan = {
         "shards": list(map(identity, shards)),
         "text_field": text_field,
         "on_bad_line": on_bad_line,
     }
-    _start_over_unless(folder, plan)
+    start_over_unless(folder, plan)
     if not (folder / SUMMARY_FILE).exists():
         memory = int(memory_bytes / num_workers * SHARE_OF_WORDS)
         pipeline = [
             TextReader(shards, folder / "readings", text_field=text_field, on_bad_line=on_bad_line),
             WordCounter(folder / "counts", memory_bytes=memory),
         ]
-        run_over(shards, pipeline, folder / "tasks", "counting words", num_workers=num_workers)
+        weights = [shard.num_bytes for shard in shards]
+        run_tasks(pipeline, weights, folder / "tasks", "counting words", num_workers=num_workers)
         _summarise(folder)
         shutil.rmtree(folder / "counts")
     return Corpus(table=folder / TABLE_FILE, **json.loads((folder / SUMMARY_FILE).read_text()))
-
-
-def _start_over_unless(folder: Path, plan: dict[str, Any]) -> None:
-    """Empties `folder` unless it holds the beginning of this very plan."""
-    file = folder / "plan.json"
-    if not file.exists() or json.loads(file.read_text()) != plan:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_whole(file, json.dumps(plan, ensure_ascii=False))
 
 
 def _summarise(folder: Path) -> None:

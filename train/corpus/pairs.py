@@ -57,7 +57,7 @@ def read_pairs(shard: Shard, fields: tuple[str, str], on_bad_line: OnBadLine, fo
             found="a file of plain text",
             next_step="give pairs as JSONL or Parquet",
         )
-    firsts, seconds = (reading._entries(shard, field) for field in fields)
+    firsts, seconds = (reading.entries(shard, field) for field in fields)
     for line, (first, second) in enumerate(zip(firsts, seconds, strict=True), 1):
         if isinstance(first, BadLineError) or isinstance(second, BadLineError):
             bad = first if isinstance(first, BadLineError) else second

@@ -19,6 +19,42 @@ STEPS: Final[tuple[Step, ...]] = get_args(Step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a model that is trained on the corpus is measured on."""
+
+    tasks: tuple[str, ...]
+    """By their names in lm-evaluation-harness."""
+    metric: str
+    shots: tuple[int, ...]
+    """Examples before each question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusRecipe:
+    """A published preparation: which steps, and their numbers."""
+
+    name: str
+    source: str
+    assumed: tuple[str, ...] = ()
+    """Names of values that the source does not state, or that are others here."""
+    without: tuple[Step, ...]
+    pii: Mode
+    quality: Quality
+    near: MinHash
+    evaluation: Evaluation | None = None
+
+
+EVERYTHING: Final = CorpusRecipe(
+    name="everything",
+    source="Polyglot-Ko's cleaning, EEVE's bias towards new tokens, tedllm's mixture, KoLlama2's order",
+    without=(),
+    pii="tokens",
+    quality=Quality(),
+    near=MinHash(),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
     """What is asked for: everything that decides the result."""
 

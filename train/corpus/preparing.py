@@ -25,13 +25,13 @@ from train.corpus.deduplication import deduplication
 from train.corpus.filters import Quality, QualityFilter
 from train.corpus.mixture import SOURCES, Bools, Measures, Source, TokenMeasurer
 from train.corpus.pairs import PairReader
-from train.corpus.passes import Pass, run_pass, start_over_unless
+from train.corpus.passes import Pass, run_pass
 from train.corpus.pii import PiiMasker
 from train.corpus.preparation import Preparation, Prepared, Step
 from train.corpus.reading import TextReader
 from train.corpus.removals import Removals
 from train.corpus.report import report_files
-from train.corpus.running import run_over
+from train.corpus.running import run_tasks, start_over_unless
 from train.corpus.shards import find_shards, identity
 
 BY_TOKENS: Final[tuple[Step, ...]] = ("new-tokens", "mixture", "curriculum")
@@ -167,7 +167,8 @@ def _clean(preparation: Preparation, source: Source, folder: Path, num_workers: 
         *_cleaning_steps(preparation, source, quality, folder),
         JsonlWriter(str(folder / "documents"), compression="zstd"),
     ]
-    run_over(shards, pipeline, folder / "tasks", f"cleaning {source}", num_workers=num_workers)
+    weights = [shard.num_bytes for shard in shards]
+    run_tasks(pipeline, weights, folder / "tasks", f"cleaning {source}", num_workers=num_workers)
     _refuse_nothing(folder, source)
     return plan
 

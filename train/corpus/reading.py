@@ -88,7 +88,7 @@ def read_texts(shard: Shard, text_field: str, on_bad_line: OnBadLine, reading: R
 
     Raises: CorpusError for a bad line where they are refused, or a file that cannot be read at all.
     """
-    for line, found in enumerate(_entries(shard, text_field), 1):
+    for line, found in enumerate(entries(shard, text_field), 1):
         if isinstance(found, BadLineError):
             if on_bad_line == "refuse":
                 raise CorpusError(
@@ -109,7 +109,7 @@ def read_texts(shard: Shard, text_field: str, on_bad_line: OnBadLine, reading: R
             yield found
 
 
-def _entries(shard: Shard, text_field: str) -> Iterator[str | BadLineError]:
+def entries(shard: Shard, text_field: str) -> Iterator[str | BadLineError]:
     """Of every line or row its text, or what is wrong with it."""
     if shard.format == "parquet":
         yield from _parquet_entries(shard, text_field)

@@ -1,9 +1,11 @@
-"""Runs datatrove steps over shards on this machine's cores, a shard to a task."""
+"""Runs datatrove steps on this machine's cores, restartable at the task."""
 
+import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 from tqdm import tqdm
 
-from train.corpus.shards import Shard
+from malmoi.files import write_whole
 
 
 class _Executor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove has no types
@@ -20,44 +22,57 @@ class _Executor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove has n
 
     def _run_for_rank(self, *args: Any, **options: Any) -> Any:
         logger.disable("datatrove")
-        return super()._run_for_rank(*args, **options)
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):  # bars of its own in some steps
+            return super()._run_for_rank(*args, **options)
 
 
-def workers_for(shards: Sequence[Shard], num_workers: int | None = None) -> int:
-    """Processes for so many shards: one a core, unless told otherwise."""
-    return min(num_workers or os.cpu_count() or 1, len(shards))
+def workers_for(num_tasks: int, num_workers: int | None = None) -> int:
+    """Processes for so many tasks: one a core, unless told otherwise."""
+    return min(num_workers or os.cpu_count() or 1, num_tasks)
 
 
-def run_over(
-    shards: Sequence[Shard],
-    pipeline: Sequence[PipelineStep],
+def run_tasks(
+    steps: Sequence[PipelineStep],
+    weights: Sequence[int],
     folder: Path,
     description: str,
     *,
     num_workers: int | None = None,
 ) -> None:
-    """Runs the pipeline with a task for each shard; those that are marked done in `folder` are passed over."""
-    workers = workers_for(shards, num_workers)
-    executor = _Executor(list(pipeline), tasks=len(shards), workers=workers, logging_dir=str(folder))
+    """Runs the pipeline with a task for each of `weights`, bytes or the like, by which progress is shown.
+
+    Tasks that are marked done in `folder` are passed over.
+    """
+    workers = workers_for(len(weights), num_workers)
+    executor = _Executor(list(steps), tasks=len(weights), workers=workers, logging_dir=str(folder))
     logger.disable("datatrove")
-    with _progress(shards, folder / "completions", description):
+    with _progress(weights, folder / "completions", description):
         executor.run()
 
 
+def start_over_unless(folder: Path, plan: dict[str, Any]) -> None:
+    """Empties `folder` unless it holds the beginning, or the end, of this very plan."""
+    file = folder / "plan.json"
+    text = json.dumps(plan, ensure_ascii=False, sort_keys=True)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_whole(file, text)
+
+
 @contextmanager
-def _progress(shards: Sequence[Shard], completions: Path, description: str) -> Iterator[None]:
-    """A bar over the corpus's bytes that moves when a shard is done."""
-    weights = [max(shard.num_bytes, 1) for shard in shards]
+def _progress(weights: Sequence[int], completions: Path, description: str) -> Iterator[None]:
+    """A bar that moves when a task is done."""
+    bar = tqdm(total=sum(weights), desc=description, unit="B", unit_scale=True, disable=None)
     done = threading.Event()
 
     def watch() -> None:
-        with tqdm(total=sum(weights), desc=description, unit="B", unit_scale=True, disable=None) as bar:
-            ended = False
-            while not ended:
-                ended = done.wait(0.5)
-                numbers = [int(mark.name) for mark in completions.glob("[0-9]*")]
-                bar.n = sum(weights[number] for number in numbers)
-                bar.refresh()
+        ended = False
+        while not ended:
+            ended = done.wait(0.5)
+            bar.n = sum(weights[int(mark.name)] for mark in completions.glob("[0-9]*"))
+            bar.refresh()
+        bar.close()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

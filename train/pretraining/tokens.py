@@ -28,7 +28,7 @@ from malmoi.errors import CorpusError
 from malmoi.files import write_whole
 from malmoi.provenance import file_digest, text_digest
 from train.corpus.reading import OnBadLine, TextReader
-from train.corpus.running import run_over
+from train.corpus.running import run_tasks
 from train.corpus.shards import Shard, identity
 from train.packing import IGNORED
 
@@ -127,7 +127,8 @@ def encode_corpus(
         )
         writer.post_processor = _framed(checkpoint)
         reader = TextReader(shards, folder / "readings", text_field=text_field, on_bad_line=on_bad_line)
-        run_over(shards, [reader, HoldOut(folder / "held_out"), writer], folder / "tasks", "encoding text")
+        steps = [reader, HoldOut(folder / "held_out"), writer]
+        run_tasks(steps, [shard.num_bytes for shard in shards], folder / "tasks", "encoding text")
         _summarise(folder, tokenizer, shards)
     return Tokens(folder=folder, **json.loads((folder / SUMMARY_FILE).read_text()))
 

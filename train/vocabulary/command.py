@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from malmoi.errors import OutputError, RecipeError
+from malmoi.errors import RecipeError
+from malmoi.files import refuse_existing
 from train.corpus.shards import find_shards
 from train.vocabulary.growth import (
     Grown,
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 NUM_REPORTED_TEXTS = 20_000
 NUM_LOSS_TEXTS = 200
+LEAST_MEMORY = 2 * 10**9
+"""Bytes."""
 
 
 def run(
@@ -30,10 +33,7 @@ def run(
 
     `held_out`: texts to report on, as the corpus is named; none for the corpus itself.
     """
-    if out.exists() and not overwrite:
-        raise OutputError(
-            out, expected="a new directory", found="one that exists", next_step="choose another, or --overwrite"
-        )
+    refuse_existing(out, overwrite)
     work.mkdir(parents=True, exist_ok=True)
     grown = grow_vocabulary(request, work, memory_bytes=memory_bytes)
     shards = find_shards(held_out) if held_out else grown.shards
@@ -71,9 +71,9 @@ def read_texts_of(file: Path | None) -> tuple[str, ...]:
 
 
 def bytes_of(amount: str) -> int:
-    """An amount of memory as people write it: 2GB, 512MB.
+    """An amount of memory as people write it: 2GB, 4096MB.
 
-    Raises: RecipeError for anything else.
+    Raises: RecipeError for anything else, or less than what is needed whatever the corpus.
     """
     units = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
     number, unit = amount[:-2].strip(), amount[-2:].upper()
@@ -81,4 +81,12 @@ def bytes_of(amount: str) -> int:
         raise RecipeError(
             "--memory", expected="a number and KB, MB or GB", found=repr(amount), next_step="write 2GB"
         )
-    return int(float(number) * units[unit])
+    found = int(float(number) * units[unit])
+    if found < LEAST_MEMORY:
+        raise RecipeError(
+            "--memory",
+            expected=f"at least {LEAST_MEMORY // units['GB']}GB, for libraries and the intermediate tokenizer",
+            found=amount,
+            next_step="give more",
+        )
+    return found

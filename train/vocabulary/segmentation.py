@@ -8,8 +8,11 @@ A token is *alive* while it is in the vocabulary. Tokens die and come alive betw
 one whose result is dead is passed over.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numba
@@ -29,7 +32,6 @@ NUM_CODES: Final = 1 << 16
 """What a word is spelled in: code points of the Basic Multilingual Plane, or bytes."""
 MAX_BYTES: Final = 3
 """Of a character of the Basic Multilingual Plane in UTF-8."""
-WORDS_AT_ONCE: Final = 4096
 
 
 class Rules(NamedTuple):
@@ -115,7 +117,10 @@ class Segmentation:
         born = np.zeros(NUM_CODES, bool)
         born[self._beginnings[alive & ~self.alive]] = True
         self.alive = alive.copy()
-        touched = _touched(self.words, self._encoded, self.alive, born, self._spelling.is_bytes)
+        touched = self._encoded.is_bridged.copy()
+        _in_threads(
+            len(touched), _touch, self.words, self._encoded, self.alive, born, self._spelling.is_bytes, touched
+        )
         which = np.flatnonzero(touched)
         _add_counts(which, self.words, self._encoded, -1, self.token_counts)
         self._encode(which)
@@ -133,7 +138,9 @@ class Segmentation:
         return found
 
     def _encode(self, which: Longs) -> None:
-        _encode_words(which, self.words, self._rules, self._spelling, self.alive, self._encoded)
+        _in_threads(
+            len(which), _encode_words, which, self.words, self._rules, self._spelling, self.alive, self._encoded
+        )
         self.num_encoded += len(which)
         _add_counts(which, self.words, self._encoded, 1, self.token_counts)
 
@@ -165,6 +172,19 @@ def derive(tokens: Ints, spelled: Words, rules: Rules, spelling: Spelling, alive
 def beginning(codes: Sequence[int], *, is_bytes: bool) -> int:
     """What a word must contain to contain the token: its first character, or its first two bytes."""
     return codes[0] << 8 | codes[1] if is_bytes and len(codes) > 1 else codes[0]
+
+
+def _in_threads(num: int, function: Callable[..., None], *arguments: object) -> None:
+    """function(begin, end, ...) for parts of range(num), one a core.
+
+    Not numba's own threads: those that wait for work go on asking for it, and take a fifth of all time from
+    whatever the process does next.
+    """
+    bounds = np.linspace(0, num, (os.cpu_count() or 1) + 1).astype(int).tolist()
+    with ThreadPoolExecutor() as pool:
+        parts = [pool.submit(function, begin, end, *arguments) for begin, end in pairwise(bounds)]
+        for part in parts:
+            part.result()
 
 
 @numba.njit(cache=True)
@@ -279,31 +299,35 @@ def _derive(
         starts[number + 1] = starts[number] + num_made
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(cache=True, nogil=True)
 def _encode_words(
-    which: Longs, words: Words, rules: Rules, spelling: Spelling, alive: Bools, encoded: Encoded
+    begin: int,
+    end: int,
+    which: Longs,
+    words: Words,
+    rules: Rules,
+    spelling: Spelling,
+    alive: Bools,
+    encoded: Encoded,
 ) -> None:
-    num_chunks = (len(which) + WORDS_AT_ONCE - 1) // WORDS_AT_ONCE
+    """Of `which`, those from `begin` to `end`."""
     has_whole = len(words.whole) > 0
-    tokens, lengths, is_bridged, stride = encoded  # what a parallel loop writes must be an array of its own
-    for chunk in numba.prange(num_chunks):
-        none_made = np.empty(0, np.int32)
-        waiting = np.empty(256, np.int32)
-        for number in range(chunk * WORDS_AT_ONCE, min((chunk + 1) * WORDS_AT_ONCE, len(which))):
-            word = which[number]
-            start, end = words.starts[word], words.starts[word + 1]
-            if has_whole and words.whole[word] >= 0 and alive[words.whole[word]]:
-                tokens[stride * start] = words.whole[word]
-                lengths[word] = 1
-                is_bridged[word] = False
-                continue
-            symbols = tokens[stride * start : stride * end]
-            num = _spell(words.codes[start:end], spelling, alive, symbols)
-            if num > len(waiting):
-                waiting = np.empty(2 * num, np.int32)
-            length, bridged, _ = _merge(symbols, waiting, num, rules, alive, none_made, 0)
-            lengths[word] = length
-            is_bridged[word] = bridged
+    none_made = np.empty(0, np.int32)
+    waiting = np.empty(256, np.int32)
+    for word in which[begin:end]:
+        first, last = words.starts[word], words.starts[word + 1]
+        if has_whole and words.whole[word] >= 0 and alive[words.whole[word]]:
+            encoded.tokens[encoded.stride * first] = words.whole[word]
+            encoded.lengths[word] = 1
+            encoded.is_bridged[word] = False
+            continue
+        symbols = encoded.tokens[encoded.stride * first : encoded.stride * last]
+        num = _spell(words.codes[first:last], spelling, alive, symbols)
+        if num > len(waiting):
+            waiting = np.empty(2 * num, np.int32)
+        length, bridged, _ = _merge(symbols, waiting, num, rules, alive, none_made, 0)
+        encoded.lengths[word] = length
+        encoded.is_bridged[word] = bridged
 
 
 @numba.njit(cache=True)
@@ -314,16 +338,24 @@ def _add_counts(which: Longs, words: Words, encoded: Encoded, sign: int, totals:
             totals[encoded.tokens[place]] += sign * words.counts[word]
 
 
-@numba.njit(cache=True, parallel=True)
-def _touched(words: Words, encoded: Encoded, alive: Bools, born: Bools, is_bytes: bool) -> Bools:
-    """Which words hold a token that died or what one that came alive begins with, or were merged over a bridge.
+@numba.njit(cache=True, nogil=True)
+def _touch(
+    begin: int,
+    end: int,
+    words: Words,
+    encoded: Encoded,
+    alive: Bools,
+    born: Bools,
+    is_bytes: bool,
+    touched: Bools,
+) -> None:
+    """Marks words, from `begin` to `end`, that hold a token that died or what one that came alive begins with.
 
-    That is enough: a living token's own parts are alive, so a word none of whose tokens died was merged by
-    living rules alone, and would be merged so again.
+    That, and having been merged over a bridge, is enough: a living token's own parts are alive, so a word none
+    of whose tokens died was merged by living rules alone, and would be merged so again.
     """
-    touched = encoded.is_bridged.copy()
     any_born = born.any()
-    for word in numba.prange(len(encoded.lengths)):
+    for word in range(begin, end):
         first = encoded.stride * words.starts[word]
         for place in range(first, first + encoded.lengths[word]):
             if not alive[encoded.tokens[place]]:
@@ -333,7 +365,6 @@ def _touched(words: Words, encoded: Encoded, alive: Bools, born: Bools, is_bytes
                 key = words.codes[place]
                 if born[key << 8 | words.codes[place + 1] if is_bytes else key]:
                     touched[word] = True
-    return touched
 
 
 @numba.njit(cache=True)

@@ -191,6 +191,7 @@ def test_killed_in_every_phase_the_same_command_ends_in_the_same_bytes(
         (["--corpus", "nowhere.jsonl"], "nothing there"),
         (["--size", "7"], "a multiple of 64"),
         (["--memory", "much"], "--memory"),
+        (["--memory", "500MB"], "at least 2GB"),
         (["--keep", "nowhere.txt"], "nowhere.txt"),
         (["--base", "nowhere"], "nowhere"),
     ],
