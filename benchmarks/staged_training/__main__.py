@@ -27,11 +27,11 @@ TEXT_LENGTH = 4_000
 """Characters of a document, at most: longer ones are cut, so that held-out text is of many."""
 KOREAN_BYTES, LITTLE_BYTES, HELD_OUT_BYTES = 12 * 10**6, 4 * 10**5, 3 * 10**5
 NUM_GENERATED = 2_000
-NUM_EVALUATIONS = 3
+NUM_EVALUATIONS = 2
 
 
 def measure(
-    *, korean: Path, english: Path, out: Path = WORK, base_tokens: int = 3_000_000, tokens: int = 750_000
+    *, korean: Path, english: Path, out: Path = WORK, base_tokens: int = 2_000_000, tokens: int = 600_000
 ) -> None:
     """Train a small English base, grow it, and train it on Korean in three ways.
 
@@ -213,7 +213,8 @@ def _run(
         seed=SEED,
     )
     steps = recipe.num_steps(recipe.stages[0])
-    every = max(1, steps // (NUM_EVALUATIONS if len(recipe.stages) > 1 else NUM_EVALUATIONS * 7))
+    num = NUM_EVALUATIONS if len(recipe.stages) > 1 or recipe.name == BASE.name else 7 * NUM_EVALUATIONS
+    every = max(1, -(-steps // num))
     pace = Pace(rows_at_once=8, save_every=200, evaluate_every=every)
     return run_stages(request, out, out.with_name(f"{out.name}.work"), pace)
 

@@ -38,7 +38,7 @@ from train.training import render_saved, reproducible
 log = logging.getLogger(__name__)
 
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "tokenizers", "datatrove")
-NUM_HELD_OUT: Final = 100
+NUM_HELD_OUT: Final = 50
 """Pieces of text of each language that bits per byte are measured on."""
 NUM_EVALUATIONS: Final = 5
 """Of a stage."""
@@ -88,6 +88,7 @@ def run_stages(request: Request, out: Path, work: Path, pace: Pace) -> list[Path
     recipe = request.recipe
     base = open_checkpoint(request.base)
     check_tied(recipe, is_tied=_is_tied(base))
+    _check_length(recipe, base)
     ledger = _ledger(base, recipe)
     processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():  # the others find what it has made
@@ -119,6 +120,17 @@ def run_stages(request: Request, out: Path, work: Path, pace: Pace) -> list[Path
 
 def _is_tied(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.config.get("tie_word_embeddings"))
+
+
+def _check_length(recipe: Pretraining, base: Checkpoint) -> None:
+    longest = base.config.get("max_position_embeddings")
+    if longest is not None and recipe.row_tokens > longest:
+        raise RecipeError(
+            f"recipe {recipe.name}",
+            expected=f"a base that reads {recipe.row_tokens} tokens",
+            found=f"max_position_embeddings {longest}",
+            next_step="give a recipe with shorter rows, as my.module:RECIPE",
+        )
 
 
 def _ledger(base: Checkpoint, recipe: Pretraining) -> Ledger:
@@ -160,7 +172,8 @@ def prepare(request: Request, base: Checkpoint, work: Path) -> Data:
             found = _read_pieces(texts, request) if texts else corpora[language].held_out()
             held_out[language] = _evenly(found, NUM_HELD_OUT)
     rows = {
-        language: TokenRows(tokens, recipe.row_tokens, base.vocab_size) for language, tokens in corpora.items()
+        language: TokenRows(tokens, recipe.row_tokens, len(base.vocabulary))
+        for language, tokens in corpora.items()
     }
     mixture = Mixture(
         rows["korean"],

@@ -26,7 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from malmoi.errors import TrainingError
+from malmoi.errors import RecipeError, TrainingError
 from train.loss import bits_per_byte
 from train.pretraining.parts import trained_names
 from train.recipe import Pretraining, Stage
@@ -60,10 +60,10 @@ class Pace:
 def arguments(
     recipe: Pretraining, stage: Stage, pace: Pace, folder: Path, *, is_bf16: bool, num_processes: int, seed: int
 ) -> TrainingArguments:
-    """The Trainer's own settings. Raises: TrainingError if the rows of a step cannot be shared out."""
+    """The Trainer's own settings. Raises: RecipeError if the rows of a step cannot be shared out."""
     rows_at_once = min(pace.rows_at_once, recipe.rows_per_step // num_processes)
     if not rows_at_once or recipe.rows_per_step % (rows_at_once * num_processes):
-        raise TrainingError(
+        raise RecipeError(
             "--rows-at-once",
             expected=f"a divisor of the {recipe.rows_per_step} rows of a step over {num_processes} processes",
             found=str(pace.rows_at_once),

@@ -199,8 +199,30 @@ def test_a_loss_that_is_no_number_stops_the_run_with_what_was_good(
     assert open_checkpoint(tmp_path / "out" / "1-good").notes == ()
 
 
+def test_less_memory_learns_the_same(grown: Path, korean: Path, tmp_path: Path) -> None:
+    """Activations computed twice, and fewer rows at a time: the sums are the same to rounding."""
+    recipe = replace(TINY, stages=(TINY.stages[2], TINY.stages[6]))
+    losses = []
+    for name, pace in (
+        ("plain", Pace(rows_at_once=4)),
+        ("less", Pace(rows_at_once=1, gradient_checkpointing=True)),
+    ):
+        made = run_stages(request(recipe, grown, korean), tmp_path / name, tmp_path / f"{name}.work", pace)
+        logs = [json.loads((folder / "training_log.json").read_text()) for folder in made]
+        losses.append([entry["loss"] for log in logs for entry in log if "loss" in entry])
+    assert len(losses[0]) == 8
+    assert losses[0] == pytest.approx(losses[1], abs=2e-2)
+
+
+def test_rows_longer_than_the_base_reads_are_refused(grown: Path, korean: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="max_position_embeddings 512"):
+        run_stages(
+            request(replace(TINY, row_tokens=1024), grown, korean), tmp_path / "out", tmp_path / "work", PACE
+        )
+
+
 def test_rows_that_processes_cannot_share_are_said(grown: Path, korean: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="a divisor of the 4 rows"):
+    with pytest.raises(RecipeError, match="a divisor of the 4 rows"):
         run_stages(request(TINY, grown, korean), tmp_path / "out", tmp_path / "work", Pace(rows_at_once=3))
 
 

@@ -1,6 +1,8 @@
 """The new rows against their formulas, and grown tables against the old ones, tensor by tensor."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,60 @@ def test_vectors_trained_here_are_the_same_again(tmp_path: Path) -> None:
         made.append(read_vectors(tmp_path / name)(["학교에", "처음보는말"]))
     assert torch.equal(*made)
     assert (made[0].abs().sum(1) > 0).all(), "a word never seen has a vector, from its parts"
+
+
+GROW_AND_WATCH = """
+import sys, threading, time
+from pathlib import Path
+import torch
+from train.vocabulary import embeddings
+
+def anonymous():
+    return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
+
+before = greatest = anonymous()
+done = threading.Event()
+
+def watch():
+    global greatest
+    while not done.wait(0.002):
+        greatest = max(greatest, anonymous())
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+source, target = map(Path, sys.argv[1:])
+embeddings.grow_tensors(source, target, 16000, lambda name, rows: torch.zeros(4480, rows.shape[1]))
+done.set()
+watcher.join()
+print(greatest - before)
+"""
+
+
+@pytest.mark.slow
+def test_growing_needs_memory_for_one_shard_and_the_tables(tmp_path: Path) -> None:
+    """A checkpoint of 600 MB in shards of 100; what is mapped from files is the kernel's to drop."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    body = {
+        f"model.layers.{layer}.mlp.up_proj.weight": torch.zeros(2048, 24_576).bfloat16() for layer in range(5)
+    }
+    tables = {
+        name: torch.zeros(16_000, 1024).bfloat16() for name in ("model.embed_tokens.weight", "lm_head.weight")
+    }
+    weight_map = {}
+    for number, (name, tensor) in enumerate((body | tables).items()):
+        weight_map[name] = f"model-{number}.safetensors"
+        save_file({name: tensor}, source / weight_map[name], metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": weight_map}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    shard = max(tensor.nbytes for tensor in body.values())
+    new_table = 1.3 * tables["lm_head.weight"].nbytes + 4480 * 1024 * 4  # new rows are made in fp32
+    ran = subprocess.run(
+        [sys.executable, "-c", GROW_AND_WATCH, str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert int(ran.stdout.splitlines()[-1]) < shard + 2 * new_table
