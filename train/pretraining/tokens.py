@@ -10,7 +10,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import torch
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.tokens import DocumentTokenizer
+from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch.utils.data import Dataset
 
@@ -61,6 +62,17 @@ class Tokens:
         """The texts that were kept out, in pieces."""
         files = sorted((self.folder / "held_out").glob("*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+class CorpusTokenizer(DocumentTokenizer):
+    """datatrove's; a literal `</s>` in a text is text, and does not end the document."""
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer with bos and eos put about each document."""
+        found: Tokenizer = super().tokenizer
+        found.encode_special_tokens = True
+        return found
 
 
 class HoldOut(PipelineStep):
@@ -118,7 +130,7 @@ def encode_corpus(
     plan = [file_digest(tokenizer), *map(identity, shards), text_field, on_bad_line]
     folder = work / f"tokens-{text_digest(json.dumps(plan))[:16]}"
     if not (folder / SUMMARY_FILE).exists():
-        writer = DocumentTokenizer(
+        writer = CorpusTokenizer(
             str(folder / "ids"),
             str(tokenizer),
             shuffle_documents=False,

@@ -50,9 +50,9 @@ def check(base: Base, grown: Base, choice: Choice, evidence: Evidence) -> list[G
     checks: list[tuple[str, Callable[[], Iterator[str | None]]]] = [
         ("every id of the base keeps its token", partial(_ids, base, grown, choice)),
         ("text without the new script keeps its ids", partial(_foreign, base, grown, evidence.foreign)),
-        ("decoding gives the text back", partial(_round_trip, grown, evidence)),
+        ("decoding gives the text back", partial(_round_trip, base, grown, evidence)),
         ("every new token is made by a word of the corpus", partial(_produced, base, grown, choice)),
-        ("streamed decoding gives the text and no U+FFFD", partial(_streamed, grown, evidence)),
+        ("streamed decoding gives the text and no U+FFFD", partial(_streamed, base, grown, evidence)),
         ("special tokens stay single tokens", partial(_special, base, grown)),
     ]
     if grown.piece_model is not None:
@@ -100,12 +100,19 @@ def _foreign(base: Base, grown: Base, texts: Sequence[str]) -> Iterator[str | No
             yield None if before == after else f"{text[:80]!r}: {before[:20]} became {after[:20]}"
 
 
-def _round_trip(grown: Base, evidence: Evidence) -> Iterator[str | None]:
+def _round_trip(base: Base, grown: Base, evidence: Evidence) -> Iterator[str | None]:
     for batch in _batches([*evidence.texts, *evidence.words, *evidence.foreign]):
         decoded = grown.tokenizer.decode_batch(_encoded(grown, batch), skip_special_tokens=False)
         for text, back in zip(batch, decoded, strict=True):
             is_valid = unicodedata.is_normalized(NFC, text)
-            yield None if back == text or not is_valid else f"{text[:80]!r} came back as {back[:80]!r}"
+            holds = back == text or not is_valid or back == _back(base, text)
+            yield None if holds else f"{text[:80]!r} came back as {back[:80]!r}"
+
+
+def _back(base: Base, text: str) -> str:
+    """What the base makes of a text: some add spaces about a literal <s>, which is no fault of the growth."""
+    ids = base.tokenizer.encode(text, add_special_tokens=False).ids
+    return str(base.tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _produced(base: Base, grown: Base, choice: Choice) -> Iterator[str | None]:
@@ -138,14 +145,15 @@ def _steps(grown: Base, tokens: Iterable[str]) -> set[str]:
     return steps
 
 
-def _streamed(grown: Base, evidence: Evidence) -> Iterator[str | None]:
+def _streamed(base: Base, grown: Base, evidence: Evidence) -> Iterator[str | None]:
     for batch in _batches(evidence.texts):
         for text, ids in zip(batch, _encoded(grown, batch), strict=True):
             stream = DecodeStream(skip_special_tokens=False)
             pieces = [stream.step(grown.tokenizer, number) or "" for number in ids]
             spoilt = any(REPLACEMENT in piece for piece in pieces) and REPLACEMENT not in text
             whole = "".join(pieces)
-            yield None if whole == text and not spoilt else f"{text[:80]!r} was streamed as {whole[:80]!r}"
+            holds = not spoilt and (whole == text or whole == _back(base, text))
+            yield None if holds else f"{text[:80]!r} was streamed as {whole[:80]!r}"
 
 
 def _special(base: Base, grown: Base) -> Iterator[str | None]:

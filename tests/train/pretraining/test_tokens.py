@@ -154,6 +154,18 @@ def test_a_second_run_reads_what_the_first_has_written(grown: Path, korean: Path
     assert {file: file.stat().st_mtime_ns for file in first.folder.rglob("*.ds")} == stamps
 
 
+def test_a_literal_eos_does_not_end_a_document(grown: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("<s>지운 글</s> 남은 글\n" * 20)
+    tokens = encode(corpus, grown, tmp_path / "work")
+    row = TokenRows(tokens, LENGTH, 384)[0]
+    tokenizer = AutoTokenizer.from_pretrained(grown)
+    text = tokenizer.decode(row["input_ids"])
+    assert text.startswith("<s><s>지운 글</s> 남은 글</s><s><s>지운")
+    special = [int(number) for number in row["input_ids"] if number in tokenizer.all_special_ids]
+    assert special[:4] == [tokenizer.bos_token_id, tokenizer.eos_token_id] * 2
+
+
 def test_too_little_text_is_said(grown: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("가\n")

@@ -8,6 +8,7 @@ from tests.support.bases import FAMILIES, small_base
 from train.vocabulary.base import BYTES, is_hangul
 
 
+@pytest.mark.slow
 def test_bytes_that_imply_hangul_occur_in_no_other_text() -> None:
     base = small_base("gpt-neox")
     others = [

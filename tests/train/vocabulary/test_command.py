@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from malmoi.checkpoint import open_checkpoint
 from tests.support.bases import small_base
 from tests.support.checkpoints import save_model
+from tests.support.command import mistake
 from train.demo.conversations import conversations, sentences
 from train.vocabulary.growing import tokenizer_json
 
@@ -197,14 +197,16 @@ def test_killed_in_every_phase_the_same_command_ends_in_the_same_bytes(
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
-    corpus: Path, tmp_path: Path, options: list[str], found: str
+    corpus: Path,
+    tmp_path: Path,
+    options: list[str],
+    found: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "out"
-    (tmp_path / "sentencepiece").mkdir()
-    (tmp_path / "sentencepiece" / "tokenizer.json").write_text(tokenizer_json(small_base("sentencepiece")))
-    done = run(*command(tmp_path / "sentencepiece", corpus, out), *options)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert found in done.stderr.splitlines()[-1]
+    out, base = tmp_path / "out", tmp_path / "sentencepiece"
+    base.mkdir()
+    (base / "tokenizer.json").write_text(tokenizer_json(small_base("sentencepiece")))
+    asked = command(base, corpus, out)[3:]
+    assert found in mistake([*asked, *options], monkeypatch, capsys)
     assert not out.exists()
-    shutil.rmtree(tmp_path / "out.work", ignore_errors=True)

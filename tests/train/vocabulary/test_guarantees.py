@@ -96,6 +96,8 @@ def test_korean_is_shorter(texts: list[str], base: Base, grown: Base) -> None:
 
 
 def test_all_guarantees_hold(base: Base, grown: Base, choice: Choice, texts: list[str]) -> None:
+    """On text with a literal <s>, too, about which the SentencePiece base itself puts spaces."""
+    texts = [*texts, "### 3. <s>거의</s> 대부분 <|eot_id|>끝"]
     words = [word for text in texts for word in text.split() if has_script(word)]
     foreign = ["plain English", "def f(x):\n    return x", "100%"]
     evidence = Evidence(words=words, texts=texts, foreign=foreign)
