@@ -34,9 +34,17 @@ Examine = Callable[[Path], Mapping[str, float]]
 LIBRARIES: Final = ("torch", "transformers", "tokenizers")
 
 
-def train_base_model(recipe: Recipe, sentences: Iterable[str], out: Path, *, seed: int) -> None:
-    """A base checkpoint in `out`, trained from nothing on texts without Korean.
+def train_base_model(
+    recipe: Recipe,
+    sentences: Iterable[str],
+    out: Path,
+    *,
+    seed: int,
+    spelled_in: Callable[[str], str] = str,
+) -> None:
+    """A base checkpoint in `out`, trained from nothing on plain texts.
 
+    `spelled_in`: what the tokenizer sees of a text, for one that knows less than the model reads.
     The same recipe, text, seed and machine give the same bytes.
     """
     sentences = list(sentences)
@@ -50,7 +58,10 @@ def train_base_model(recipe: Recipe, sentences: Iterable[str], out: Path, *, see
     with create_checkpoint(out, origin, renderer=render_saved) as partial:
         with reproducible(seed, recipe.schedule.num_threads):
             tokenizer = train_tokenizer(
-                sentences, recipe.vocabulary.base_size, recipe.architecture.max_positions, knows_korean=False
+                map(spelled_in, sentences),
+                recipe.vocabulary.base_size,
+                recipe.architecture.max_positions,
+                knows_korean=False,
             )
             rows = _rows(tokenizer, [], sentences, recipe.schedule.row_tokens, seed)
             model = _untrained_model(recipe.architecture, tokenizer)
