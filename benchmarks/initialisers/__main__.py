@@ -29,11 +29,11 @@ RECIPE = replace(
     schedule=replace(DEMO.schedule, epochs=3),
 )
 STRAW_MEN = ("mean", "random")
-SETTING = f"""A base of 2.2 million parameters and 1,024 tokens, trained on English and on half of the Korean that
-the project generates, which it spells in syllables and bytes; then {NUM_NEW} tokens of several syllables more,
-chosen on all of that Korean but the held-out texts. Bits per byte are of the held-out Korean, before any training
-of the grown model; lower is better. skip_space: tokens that are only a space or a byte are left out of what a row
-is made of."""
+SETTING = f"""A base of 2.2 million parameters and 1,024 tokens, trained on English and on half of the
+Korean that the project generates, which it spells in syllables and bytes; then {NUM_NEW} tokens of
+several syllables more, chosen on all of that Korean but the held-out texts. Bits per byte are of the
+held-out Korean, before any training of the grown model; lower is better. skip_space: tokens that are
+only a space or a byte are left out of what a row is made of."""
 
 
 def measure(*, out: Path = WORK) -> None:
