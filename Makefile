@@ -3,10 +3,11 @@ VENV ?= .venv
 PORT ?= 8000
 MODEL ?= build/demo-gptq
 OPTIONS ?=
+TARGET ?= cpu
 bin := $(VENV)/bin
 install_inputs := pyproject.toml $(wildcard deploy/install/*)
 
-.PHONY: serve test check check-slow format clean
+.PHONY: serve test check check-slow check-gpu image image-test format clean
 
 serve: $(VENV)/.installed-serve $(filter build/demo build/demo-gptq,$(MODEL))
 	$(bin)/malmoi-serve $(MODEL) --port $(PORT) $(OPTIONS)
@@ -25,6 +26,18 @@ check:
 
 check-slow: $(VENV)/.installed-test
 	$(bin)/pytest -m slow
+
+# With docker, podman or buildah, whichever works here; OPTIONS go to its build command. docs/docker.md
+image:
+	deploy/image/build.sh $(TARGET) $(OPTIONS)
+
+# The CPU image as `make image` left it; with docker or podman.
+image-test: $(VENV)/.installed-test $(filter build/demo build/demo-gptq,$(MODEL))
+	MODEL=$(MODEL) $(bin)/pytest -rP tests/deploy/check_image.py
+
+check-gpu: $(VENV)/.installed-test
+	$(bin)/pytest -m gpu
+	$(bin)/python -m benchmarks.gpu
 
 format: $(VENV)/.installed-test
 	$(bin)/ruff format .

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,10 +32,10 @@ def create_directory(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises: OutputError if `out` exists and not `overwrite`, another run is writing it, it may not be
     written, or the disk is full.
     """
-    partial = out.with_name(out.name + PARTIAL_SUFFIX)
+    partial = _beside(out, PARTIAL_SUFFIX)
     with ExitStack() as writing:
         refuse_existing(out, overwrite)
-        with _writable(out):
+        with writable(out):
             writing.callback(os.close, _lock(partial))
             for leftover in partial.iterdir():  # of a run that was killed
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -65,13 +65,22 @@ def tells_of_full_disk(error: BaseException) -> bool:
     return any(sign in str(error) for sign in signs)
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
-    """To be asked before the work is done.
+def refuse_existing(out: Path, overwrite: bool, *, inputs: Iterable[Path | str] = ()) -> None:
+    """To be asked before the work is done. `inputs`: what the work reads; globs may be among them.
 
-    Raises: OutputError if `out` is there and may not be replaced, or nothing can be made where it would be.
+    Raises: OutputError if `out` is there and may not be replaced, nothing can be made where it would be, or it
+    is one of the inputs or above one, which would be removed with it.
     """
-    replaced = out.with_name(out.name + REPLACED_SUFFIX)
-    with _writable(out):
+    for read in inputs:
+        if Path(read).resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                out,
+                expected="a directory apart from what is read",
+                found=f"the place of {read}",
+                next_step="choose another",
+            )
+    replaced = _beside(out, REPLACED_SUFFIX)
+    with writable(out):
         if replaced.exists() and not out.exists():  # killed between the two renames of _replace
             replaced.rename(out)
         if out.exists() and not overwrite:
@@ -94,12 +103,17 @@ def sole_writer(directory: Path) -> Iterator[None]:
 
     Raises: OutputError if another is writing it, or it may not be written.
     """
-    with _writable(directory):
+    with writable(directory):
         descriptor = _lock(directory)
     try:
         yield
     finally:
         os.close(descriptor)
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    place = out.absolute()  # "." has no name of its own
+    return place.with_name(place.name + suffix)
 
 
 def _lock(directory: Path) -> int:
@@ -120,7 +134,7 @@ def _lock(directory: Path) -> int:
 
 
 @contextmanager
-def _writable(place: Path) -> Iterator[None]:
+def writable(place: Path) -> Iterator[None]:
     """Raises OutputError where the system does not let us."""
     try:
         yield
@@ -137,12 +151,12 @@ def _replace(partial: Path, out: Path) -> None:
     """Renames `partial` to `out`; what `out` was before is removed last."""
     umask = os.umask(0)
     os.umask(umask)
-    for file in partial.iterdir():
+    for file in filter(Path.is_file, partial.rglob("*")):
         file.chmod(0o666 & ~umask)  # safetensors writes 0600; others may be meant to read a checkpoint
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-    replaced = out.with_name(out.name + REPLACED_SUFFIX)
+    replaced = _beside(out, REPLACED_SUFFIX)
     if out.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         out.rename(replaced)

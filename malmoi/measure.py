@@ -15,6 +15,11 @@ def bits_per_byte(total_nats: float, num_bytes: int) -> float:
     return total_nats / math.log(2) / num_bytes
 
 
+def bits_per_character(total_nats: float, num_characters: int) -> float:
+    """Bits of information per character, likewise; Korean ones have three bytes."""
+    return total_nats / math.log(2) / num_characters
+
+
 def perplexity(total_nats: float, num_tokens: int) -> float:
     """exp of the mean negative log likelihood per token; comparable within one tokenizer only."""
     return math.exp(total_nats / num_tokens)

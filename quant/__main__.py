@@ -52,6 +52,7 @@ def export(
     from quant.calibration import CalibrationSource
     from quant.export import export
 
+    checkpoint, out = checkpoint.absolute(), out.absolute()  # "." has no name of its own
     if method == "bnb":
         recipes.refuse_options(
             "--method bnb",
@@ -111,8 +112,10 @@ def check(
     """
     _wait_without_spinning()
     from quant import check
+    from quant.fidelity import PAGE_FILE
 
-    out = export.with_name(f"{export.name}.fidelity") if out is None else out
+    export, parent = export.absolute(), parent.absolute()
+    out = export.with_name(f"{export.name}.fidelity") if out is None else out.absolute()
     check.run(
         export,
         parent=parent,
@@ -126,7 +129,7 @@ def check(
         seed=seed,
         overwrite=overwrite,
     )
-    print(f"{out}: see {out / check.REPORT_FILE}")
+    print(f"{out}: see {out / PAGE_FILE}")
 
 
 @app.command
@@ -159,6 +162,7 @@ def release(
     from quant import release
     from quant.gate import GATE, find_gate
 
+    export, parent, out = export.absolute(), parent.absolute(), out.absolute()
     print(
         release.run(
             export,

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from malmoi.chat import Message
+from malmoi.repetition import MAX_NEW_TOKENS, ends_in_loop
 from quant.fidelity import AnswerRates
 from quant.passages import rendered
 from quant.texts import Text
@@ -16,10 +17,7 @@ from quant.texts import Text
 Prompt = tuple[Message, ...]
 """Turns up to the one that is to be answered."""
 
-MAX_NEW_TOKENS: Final = 256
 ROWS: Final = 16
-MAX_PERIOD, MIN_REPEATS, MIN_LOOP_TOKENS = 64, 4, 16
-"""A loop repeats at most so many tokens, at least so often, and is so long in all."""
 
 
 def prompts_of(texts: Iterable[Text]) -> list[Prompt]:
@@ -52,16 +50,6 @@ def answer_rates(
             num_ended += len(answer) < len(ids)
             num_looping += ends_in_loop(answer)
     return AnswerRates(eos_rate=num_ended / len(texts), loop_rate=num_looping / len(texts))
-
-
-def ends_in_loop(ids: Sequence[int]) -> bool:
-    """Whether the last tokens are the same few over and over."""
-    for period in range(1, min(MAX_PERIOD, len(ids) // MIN_REPEATS) + 1):
-        pairs = zip(reversed(ids), reversed(ids[:-period]), strict=False)
-        length = period + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if length >= max(MIN_REPEATS * period, MIN_LOOP_TOKENS):
-            return True
-    return False
 
 
 def _generate(

@@ -94,11 +94,20 @@ def _answer(channel: int) -> None:
     except Exception as error:
         if not isinstance(error, MalmoiError):
             traceback.print_exc()
-        answer, code = pickle.dumps(("error", error)), 1
+        answer, code = pickle.dumps(("error", _portable(error))), 1
     with os.fdopen(channel, "wb") as answers:
         answers.write(answer)
     sys.stderr.flush()
     os._exit(code)  # threads of libraries may never end
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one in its words where it does not survive pickling."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # of any kind: libraries' errors take arguments that they do not keep
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _end_with_parent() -> None:

@@ -75,6 +75,8 @@ class Coverage:
     def __str__(self) -> str:
         if not self.num_new:
             return "no new tokens"
+        if not self.min_occurrences:
+            return f"{self.num_new:,} new tokens, none of which was asked for"
         scarce = self.num_new - self.num_enough - self.num_unseen
         told = f"{self.num_enough:,} of {self.num_new:,} new tokens seen {self.min_occurrences} times or more"
         told += f", {scarce:,} as often as the texts have them" if scarce else ""
@@ -139,9 +141,11 @@ def calibration_set(
     """
     from transformers import AutoTokenizer
 
+    from quant.token_kinds import num_old_of
+
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.path, local_files_only=True)
     share = (sizes.english_share if source.korean else 1.0) if source.english else 0.0
-    num_old = _num_old(checkpoint)
+    num_old = num_old_of(checkpoint)
     lots = random.Random(seed)
     available: Counter[int] = Counter()
     kept: list[tuple[int, Row]] = []
@@ -175,20 +179,15 @@ def calibration_set(
     )
 
 
-def _num_old(checkpoint: Checkpoint) -> int:
-    ledger = checkpoint.provenance.ledger if checkpoint.provenance else None
-    return ledger.num_old if ledger else checkpoint.vocab_size
-
-
 def _rows(paths: Sequence[str], tokenizer: "PreTrainedTokenizerBase", row_tokens: int) -> Iterator[Row]:
     """All of the files, in pieces of at most `row_tokens`."""
-    from quant.passages import rendered
+    from quant.passages import rendered, start_of
 
     for texts in _batched(tqdm(read_texts(paths), desc="tokenizing", unit=" texts", disable=None)):
         plain = [text if isinstance(text, str) else rendered(text, tokenizer) for text in texts]
         batch = tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
         for text, ids in zip(texts, batch, strict=True):
-            whole = [*_start(tokenizer), *ids] if isinstance(text, str) else ids
+            whole = [*start_of(tokenizer), *ids] if isinstance(text, str) else ids
             for begin in range(0, len(whole), row_tokens):
                 row = array("i", whole[begin : begin + row_tokens])
                 if len(row) >= MIN_ROW_TOKENS:
@@ -199,12 +198,6 @@ def _batched(texts: Iterable[Text]) -> Iterator[list[Text]]:
     texts = iter(texts)
     while batch := list(islice(texts, TEXTS_AT_ONCE)):
         yield batch
-
-
-def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before running text: bos, where the tokenizer has one that is not its eos."""
-    bos = tokenizer.bos_token_id
-    return [] if bos is None or bos == tokenizer.eos_token_id else [bos]
 
 
 def cover(

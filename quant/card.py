@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from malmoi.checkpoint import Checkpoint
 from malmoi.markdown import table
 from malmoi.servable import why_not_served
 from malmoi.signing import SIGNATURE_FILE
 from quant.fidelity import FIDELITY_FILE, LANGUAGES, Fidelity, Language
-from quant.gate import Gate, Row
+from quant.gate import Gate, Row, shown
 from quant.license import License
 
 CODES: Final[Mapping[Language, str]] = {"korean": "ko", "english": "en"}
@@ -20,6 +20,11 @@ CODES: Final[Mapping[Language, str]] = {"korean": "ko", "english": "en"}
 METHODS: Final = {"gptq": "GPTQ", "bitsandbytes": "bitsandbytes"}
 IN_HUBS_CACHE: Final = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
 SUMS_FILE: Final = "SHA256SUMS"
+HUBS_NOTES: Final = ".cache/huggingface"
+"""What its client puts beside files that it downloads."""
+SignedWith = Literal["key", "certificate"]
+VERIFY_KEYS: Final[Mapping[SignedWith, str]] = {"key": "release.pub", "certificate": "authority.pem"}
+"""What a card calls the file that a signature is verified with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class Facts:
     """The check's page, in Markdown, under a title of its own."""
     gate: Gate
     rows: Sequence[Row]
-    is_signed: bool
+    signed_with: SignedWith | None
 
 
 def base_model_of(parent: Path) -> str:
@@ -89,8 +94,9 @@ def _front(facts: Facts) -> str:
 
 def _languages(facts: Facts) -> list[str]:
     stated = facts.metadata.get("language")
-    if stated:
-        return [stated] if isinstance(stated, str) else list(stated)
+    if stated is not None:
+        names = stated if isinstance(stated, list) else [stated]
+        return ["no" if name is False else str(name) for name in names]  # YAML's no is not Norwegian
     return [CODES[language] for language in LANGUAGES if facts.fidelity.text.get(language)]
 
 
@@ -132,7 +138,11 @@ def _fidelity(facts: Facts) -> list[str]:
     }
     parts |= {"answers": fidelity.answers, "KoBEST": fidelity.kobest, "speed": fidelity.speed}
     missing = [name for name, found in parts.items() if not found]
-    rows = [[row.name, f"{row.value:.4g}", f"{row.bound} {row.limit:.4g}"] for row in facts.rows]
+    rows = [
+        [row.name, shown(row.value), f"{row.bound} {shown(row.limit)}"]
+        for row in facts.rows
+        if row.value is not None
+    ]
     return [
         page,
         *([f"Not measured: {', '.join(missing)}."] if missing else []),
@@ -160,7 +170,7 @@ def _fertility(fidelity: Fidelity) -> list[str]:
 
 def _serving(facts: Facts) -> list[str]:
     """With vLLM, if it takes it, and with transformers."""
-    verify = " --verify-key release.pub" if facts.is_signed else ""
+    verify = f" --verify-key {VERIFY_KEYS[facts.signed_with]}" if facts.signed_with else ""
     command = _code(f"malmoi-serve {facts.name}{verify}", "sh")
     told = _told_of_vllm(facts)
     load = "\n".join(
@@ -203,18 +213,27 @@ def _making(facts: Facts) -> list[str]:
         *data,
         ["versions", ", ".join(f"{name} {version}" for name, version in libraries.items())],
     ]
-    signed = "Nobody signed this release."
-    if facts.is_signed:
-        command = f"model_signing verify key . --signature {SIGNATURE_FILE} --public_key release.pub"
-        signed = (
-            f"Whether its publisher signed all of it: `{command}`, with the key that the publisher gives out."
-        )
     return [
         table(["", ""], rows),
         "Digests are SHA-256. `malmoi.json` has those of the tokenizer, the chat template and every file, "
         f"`{FIDELITY_FILE}` all that was measured. Whether every file is here as it was released: "
-        f"`sha256sum -c {SUMS_FILE}`. {signed}",
+        f"`sha256sum -c {SUMS_FILE}`. {_told_of_signature(facts.signed_with)}",
     ]
+
+
+def _told_of_signature(signed_with: SignedWith | None) -> str:
+    if signed_with is None:
+        return "Nobody signed this release."
+    option, given = {
+        "key": ("public_key", "the key that the publisher gives out"),
+        "certificate": (
+            "certificate_chain",
+            "the certificates of the authority that vouches for the publisher",
+        ),
+    }[signed_with]
+    command = f"model_signing verify {signed_with} . --signature {SIGNATURE_FILE} --allow_symlinks"
+    command += f" --ignore-paths {HUBS_NOTES} --{option} {VERIFY_KEYS[signed_with]}"
+    return f"Whether its publisher signed all of it: `{command}`, with {given}."
 
 
 def _code(text: str, language: str) -> str:

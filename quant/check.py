@@ -17,17 +17,27 @@ from malmoi.checkpoint_files import TOKENIZER_FILE, read_json
 from malmoi.errors import CheckpointError
 from malmoi.files import create_directory, refuse_existing
 from malmoi.provenance import checkpoint_digest, library_versions, record_files
+from malmoi.windows import window_width
 from quant import fidelity_report
 from quant.answers import Prompt, answer_rates
-from quant.fidelity import FIDELITY_FILE, LANGUAGES, Answers, Fidelity, Language, Score, Size, Speeds
+from quant.fidelity import (
+    FIDELITY_FILE,
+    LANGUAGES,
+    PAGE_FILE,
+    Answers,
+    Fidelity,
+    Language,
+    Score,
+    Size,
+    Speeds,
+)
 from quant.harness import METRIC, kobest_scores
 from quant.loading import load_model, load_tokenizer, memory_bytes
-from quant.losses import TokenLosses, summary, token_losses, window_width
+from quant.losses import TokenLosses, summary, token_losses
 from quant.material import Material, Request, draw
 from quant.serving import measure_speed
 from quant.token_kinds import token_kinds
 
-REPORT_FILE: Final = "fidelity.md"
 NUM_TOKENS: Final = 1 << 17
 LIBRARIES: Final = (
     *("malmoi", "torch", "transformers", "tokenizers", "gptqmodel", "optimum", "bitsandbytes", "lm_eval"),
@@ -66,7 +76,7 @@ def run(
     Raises: CheckpointError for an export that is not of this parent or does not load whole; CorpusError for
     data that cannot be read; RecipeError, OutputError; ServeError if vLLM does not serve one of the two.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=(export, parent, *korean, *english, *prompts, kobest or parent))
     request = Request(
         export=export,
         parent=parent,
@@ -236,7 +246,7 @@ def _write(
 ) -> None:
     record = json.dumps(fidelity.to_record(), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / FIDELITY_FILE).write_text(record + "\n", encoding="utf-8")
-    (folder / REPORT_FILE).write_text(fidelity_report.markdown(fidelity), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(fidelity_report.markdown(fidelity), encoding="utf-8")
     (folder / fidelity_report.PLOT_FILE).write_bytes(fidelity_report.plots(losses, kinds))
 
 

@@ -47,12 +47,17 @@ class Request:
     @property
     def unfinished(self) -> Path:
         """The folder in `work` that is this export's own."""
-        return self.work / self.out.name
+        return self.work / f"{self.out.name}.unfinished"
+
+    @property
+    def identity(self) -> Path:
+        """The file in `unfinished` that says what was asked for."""
+        return self.unfinished / "identity"
 
     @property
     def log(self) -> Path:
         """All that GPTQModel says; removed if all goes well."""
-        return self.work / f"{self.out.name}.log"
+        return self.work / f"{self.unfinished.name}.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +112,14 @@ def export(
     Raises: CheckpointError, CorpusError, RecipeError, OutputError; ExportError for a checkpoint that cannot be
     quantized so, or has changed while it was read.
     """
-    refuse_existing(out, overwrite)
+    calibration = calibration or CalibrationSource(korean=())
+    refuse_existing(out, overwrite, inputs=(checkpoint, *calibration.korean, *calibration.english))
     open_parent(checkpoint)
     request = Request(
         checkpoint=checkpoint,
         out=out,
         recipe=recipe,
-        calibration=calibration or CalibrationSource(korean=()),
+        calibration=calibration,
         seed=seed,
         work=out.with_name(f"{out.name}.work") if work is None else work,
         is_resumable=resumable,
@@ -123,7 +129,9 @@ def export(
         from quant.making import make
 
         return make(request)
-    request.calibration.files()
+    calibration.files()
+    _refuse_foreign(request)
+    request.log.unlink(missing_ok=True)
     try:
         made: Export = apart.call("quant.making:make", request, environment=FOR_GPTQMODEL)
     except apart.EndedError as error:
@@ -131,15 +139,33 @@ def export(
     return made
 
 
+def _refuse_foreign(request: Request) -> None:
+    """Raises OutputError if others' files are where the unfinished is kept, and removed."""
+    folder = request.unfinished
+    if folder.exists() and not (folder.is_dir() and (request.identity.exists() or not any(folder.iterdir()))):
+        raise OutputError(
+            folder,
+            expected="nothing, or what an unfinished export left",
+            found="something else",
+            next_step="move it away, or name another --work",
+        )
+
+
 def _ended(request: Request, error: apart.EndedError) -> ExportError | OutputError:
     """Cleans up behind the process, which GPTQModel ends where one of its threads fails."""
     partial = request.out.with_name(request.out.name + PARTIAL_SUFFIX)
     said = request.log.read_text(encoding="utf-8", errors="replace") if request.log.exists() else ""
-    is_full = FULL in said or shutil.disk_usage(partial.parent).free < FULL_BYTES
+    is_full = FULL in said or any(_free_bytes(place) < FULL_BYTES for place in (partial, request.work))
     shutil.rmtree(partial, ignore_errors=True)
     if not request.is_resumable:
         shutil.rmtree(request.unfinished, ignore_errors=True)
     return failed(request, (said.strip().splitlines() or [str(error)])[-1], is_full=is_full)
+
+
+def _free_bytes(place: Path) -> int:
+    """On the disk where it is, or would be."""
+    absolute = place.absolute()
+    return shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
 
 
 def failed(request: Request, found: str, *, is_full: bool) -> ExportError | OutputError:

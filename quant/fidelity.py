@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from malmoi.errors import CheckpointError
+from malmoi.speed import Speed
 
 FIDELITY_FILE: Final = "fidelity.json"
+PAGE_FILE: Final = "fidelity.md"
 FORMAT: Final = 1
 
 Language = Literal["korean", "english"]
@@ -68,7 +70,7 @@ class AnswerRates:
     eos_rate: float
     """Those that the model ended itself."""
     loop_rate: float
-    """Those that end in a repetition; see quant.answers."""
+    """Those that end in a repetition; see malmoi.repetition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +101,6 @@ class Size:
     export_disk_bytes: int
     parent_memory_bytes: int
     export_memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
-    """What one model generates under vLLM, all requests together; see quant.serving."""
-
-    tokens_per_second: float
-    characters_per_second: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
 from math import exp2
 from typing import Final, Literal
 
+from malmoi.elsewhere import find_elsewhere
 from malmoi.errors import ReleaseError
 from quant.fidelity import LANGUAGES, Answers, Fidelity, Score, TextFidelity
 
@@ -23,7 +23,7 @@ class Gate:
     )
     assumed: tuple[str, ...] = (
         *("max_new_token_ratio", "max_kl_p99", "min_top1_agreement", "max_eos_rate_loss"),
-        *("max_loop_rate_gain", "max_kobest_loss", "max_disk_ratio", "required"),
+        *("max_loop_rate_gain", "max_kobest_loss", "max_disk_ratio", "min_tokens", "min_prompts", "required"),
     )
     """Fields that the source does not state."""
     max_perplexity_ratio: float = 1.04
@@ -43,6 +43,10 @@ class Gate:
     max_kobest_loss: float = 0.03
     """Of the mean score over all tasks; that of one task moves so far by chance."""
     max_disk_ratio: float = 1.0
+    min_tokens: int = 10_000
+    """Predicted in each language: so many have 100 beyond the 99th percentile."""
+    min_prompts: int = 32
+    """Answered."""
     required: tuple[Part, ...] = ("korean", "english", "answers")
     """What must have been measured; answers only where the checkpoint has a chat template to ask in."""
 
@@ -77,7 +81,12 @@ class Row:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.name}: not measured"
-        return f"{self.name}: {self.value:.4g}, to be {self.bound} {self.limit:.4g}"
+        return f"{self.name}: {shown(self.value)}, to be {self.bound} {shown(self.limit)}"
+
+
+def shown(value: float) -> str:
+    """A number of a row: counts whole, others with four digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def judge(fidelity: Fidelity, gate: Gate, *, is_chat: bool) -> tuple[Row, ...]:
@@ -100,6 +109,7 @@ def judge(fidelity: Fidelity, gate: Gate, *, is_chat: bool) -> tuple[Row, ...]:
 
 
 def _of_text(language: str, text: TextFidelity, gate: Gate) -> Iterator[Row]:
+    yield Row(f"{language} tokens predicted", text.num_tokens, "at least", gate.min_tokens)
     ratio = text.export.perplexity / text.parent.perplexity
     yield _at_most(f"{language} perplexity, ratio", ratio, gate.max_perplexity_ratio)
     new = text.by_token.get("new")
@@ -112,6 +122,7 @@ def _of_text(language: str, text: TextFidelity, gate: Gate) -> Iterator[Row]:
 
 
 def _of_answers(answers: Answers, gate: Gate) -> Iterator[Row]:
+    yield Row("prompts answered", answers.num_prompts, "at least", gate.min_prompts)
     lost = answers.parent.eos_rate - answers.export.eos_rate
     yield _at_most("answers that end in eos, share lost", lost, gate.max_eos_rate_loss)
     gained = answers.export.loop_rate - answers.parent.loop_rate
@@ -136,16 +147,12 @@ def find_gate(name: str) -> Gate:
 
     Raises: ReleaseError if there is none.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        found = error
+    found = find_elsewhere(name, Gate)
     if isinstance(found, Gate):
         return found
     raise ReleaseError(
         f"--gate {name}",
         expected="a quant.gate.Gate, as my.module:GATE",
-        found=str(found) if isinstance(found, Exception) else type(found).__name__,
+        found=found,
         next_step="name another, or leave it out for the default",
     )

@@ -20,7 +20,7 @@ def kobest_scores(
     tokenizer: PreTrainedTokenizerBase,
     questions: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, float]:
-    """Macro F1 of each task of quant.kobest.questions, without examples in the prompt."""
+    """Macro F1 of each task of malmoi.kobest.questions, without examples in the prompt."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager

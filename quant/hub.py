@@ -15,16 +15,28 @@ def open_hub(repo: str) -> "HfApi":
     Raises: ReleaseError if `repo` is no name for a repository.
     """
     from huggingface_hub import HfApi
+
+    check_repo("--push", repo)
+    return HfApi()
+
+
+def check_repo(option: str, repo: str) -> None:
+    """Raises ReleaseError if what the option gives, or would have to, is no name of a repository on the Hub."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
+    found = repo if "/" not in repo else None
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
+        found = str(error)
+    if found is not None:
         raise ReleaseError(
-            f"--push {repo}", expected="owner/name", found=str(error), next_step="name another"
-        ) from None
-    return HfApi()
+            option,
+            expected="OWNER/NAME, as the Hub has it",
+            found=found,
+            next_step=f"name it: {option} OWNER/NAME",
+        )
 
 
 def send(directory: Path, repo: str, hub: "HfApi") -> str:

@@ -22,6 +22,7 @@ def linear_layers(checkpoint: Checkpoint) -> Mapping[str, Width]:
     is in the model.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.quantizers.base import get_keys_to_not_convert
     from transformers.quantizers.quantizers_utils import should_convert_module
@@ -30,7 +31,7 @@ def linear_layers(checkpoint: Checkpoint) -> Mapping[str, Width]:
         config = AutoConfig.from_pretrained(checkpoint.path, local_files_only=True)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         raise ExportError(
             checkpoint.path / "config.json",
             expected="a causal language model that transformers has",

@@ -1,6 +1,7 @@
 """Under which license an export may go out: its parent's."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,26 +9,32 @@ from typing import Any, Final
 from malmoi.errors import ReleaseError
 
 README: Final = "README.md"
-LICENSE_FILES: Final = ("LICEN[CS]E*", "COPYING*", "NOTICE*", "USE_POLICY*")
-"""What a release must carry along."""
+LICENSE_FILES: Final = re.compile(r"LICEN[CS]E|COPYING|NOTICE|USE_POLICY", re.IGNORECASE)
+"""How the names of files begin that a release must carry along."""
+NO_LICENSE: Final = re.compile(r"NOTICE|USE_POLICY", re.IGNORECASE)
+"""Of those the ones that come beside a license."""
 UNKNOWN: Final = "other"
 """The Hub's word for a license that it does not list."""
 TITLES: Final[Mapping[str, str]] = {
     "apache license version 2.0": "apache-2.0",
     "mit license": "mit",
     "bsd 3-clause license": "bsd-3-clause",
-    "creative commons attribution-noncommercial-sharealike 4.0": "cc-by-nc-sa-4.0",
-    "creative commons attribution-noncommercial 4.0": "cc-by-nc-4.0",
-    "creative commons attribution-sharealike 4.0": "cc-by-sa-4.0",
-    "creative commons attribution 4.0": "cc-by-4.0",
+    "attribution-noncommercial-sharealike 4.0": "cc-by-nc-sa-4.0",
+    "attribution-noncommercial 4.0": "cc-by-nc-4.0",
+    "attribution-sharealike 4.0": "cc-by-sa-4.0",
+    "attribution 4.0": "cc-by-4.0",
     "llama 2 community license agreement": "llama2",
     "meta llama 3 community license agreement": "llama3",
     "llama 3.1 community license agreement": "llama3.1",
     "llama 3.2 community license agreement": "llama3.2",
     "gemma terms of use": "gemma",
 }
-"""The Hub's name of a license by the title that its text begins with, in lower case."""
-TITLE_CHARACTERS: Final = 400
+"""The Hub's name of a license by its title, in lower case and without commas."""
+TITLE_LINES: Final = 2
+"""At most; Apache's has its version on the second."""
+AROUND_TITLE: Final = re.compile(
+    r"^[# ]*(the )?(creative commons )?|( january 2004| \(mit\)| international| public license)*$"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,25 +73,26 @@ def read_metadata(directory: Path) -> dict[str, Any]:
 
 def read_license(parent: Path) -> License:
     """The license of a checkpoint: as its README.md states it, else by the title of its license file."""
-    files = tuple(sorted({file for pattern in LICENSE_FILES for file in parent.glob(pattern)}))
+    files = tuple(
+        sorted(file for file in parent.iterdir() if LICENSE_FILES.match(file.name) and file.is_file())
+    )
     metadata = read_metadata(parent)
     stated = metadata.get("license")
     if stated:
-        names = [stated] if isinstance(stated, str) else stated
+        names = [str(name) for name in stated] if isinstance(stated, list) else [str(stated)]
         return License(
-            identifier=stated,
+            identifier=names if isinstance(stated, list) else names[0],
             told=f"`{metadata.get('license_name') or ', '.join(names)}`, as the parent's README.md states.",
             name=metadata.get("license_name"),
             link=metadata.get("license_link"),
             files=files,
         )
-    texts = [file for file in files if not file.name.startswith(("NOTICE", "USE_POLICY"))]
+    texts = [file for file in files if not NO_LICENSE.match(file.name)]
     for file in texts:
-        title = " ".join(file.read_text(encoding="utf-8", errors="replace")[:TITLE_CHARACTERS].split())
-        for text, identifier in TITLES.items():
-            if text in title.lower().replace(",", ""):
-                told = f"`{identifier}`, by the title of the parent's {file.name}."
-                return License(identifier=identifier, told=told, files=files)
+        identifier = next((TITLES[title] for title in _titles(file) if title in TITLES), None)
+        if identifier is not None:
+            told = f"`{identifier}`, by the title of the parent's {file.name}."
+            return License(identifier=identifier, told=told, files=files)
     if texts:
         told = f"The parent's own: its text is in {texts[0].name}."
         return License(identifier=UNKNOWN, told=told, name="parent", link=texts[0].name, files=files)
@@ -95,3 +103,11 @@ def read_license(parent: Path) -> License:
         name="unknown",
         files=files,
     )
+
+
+def _titles(file: Path) -> Iterator[str]:
+    """What may be the title of its text: the first line, and that with the next."""
+    text = file.read_text(encoding="utf-8", errors="replace").lower().replace(",", "")
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    for number in range(1, TITLE_LINES + 1):
+        yield AROUND_TITLE.sub("", " ".join(lines[:number]))

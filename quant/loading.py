@@ -2,18 +2,17 @@
 
 import gc
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError
+from quant import apart
 
 BACKENDS: Final = {"gptq": "gptqmodel", "bitsandbytes": "bitsandbytes"}
 """The library that transformers loads each method with."""
@@ -27,6 +26,8 @@ def load_model(directory: Path) -> PreTrainedModel:
     """
     import torch
 
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     device = "auto" if torch.cuda.is_available() else "cpu"
     try:
         with redirect_stdout(sys.stderr):  # GPTQModel greets
@@ -54,18 +55,19 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 def memory_bytes(directory: Path) -> int:
     """Memory that the model takes once it is loaded and has predicted a token, in a process of its own.
 
-    On a GPU what is allocated there, else the growth of resident memory since the libraries were imported.
+    On a GPU what is allocated there, else the growth of resident memory since the libraries were imported, all
+    weights having been read: of a file that is mapped, pages that nobody has asked for are not there.
 
     Raises: CheckpointError if it cannot be loaded.
     """
     try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            return process.submit(_memory_bytes, directory.absolute()).result()
-    except BrokenProcessPool as error:
-        raise _unloadable(directory, "a process that was killed; memory may have run out") from error
+        return int(apart.call("quant.loading:own_memory_bytes", directory.absolute(), environment={}))
+    except apart.EndedError as error:
+        raise _unloadable(directory, f"a process that did not live to tell: {error}") from error
 
 
-def _memory_bytes(directory: Path) -> int:
+def own_memory_bytes(directory: Path) -> int:
+    """The same of this process, which is to do nothing else."""
     import psutil
     import torch
 
@@ -79,6 +81,8 @@ def _memory_bytes(directory: Path) -> int:
     model = load_model(directory)
     with torch.inference_mode():
         model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.sum()
     gc.collect()
     if model.device.type == "cuda":
         return int(torch.cuda.memory_allocated())

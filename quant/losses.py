@@ -1,8 +1,4 @@
-"""Two models read the same texts: what each loses on every token, and how far their predictions are apart.
-
-A text longer than the window is read in windows that overlap by half: each token is predicted once, from all of
-the text before it or from at least half a window of it.
-"""
+"""Two models read the same texts: what each loses on every token, and how far their predictions are apart."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +11,8 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from malmoi import measure
-from malmoi.checkpoint import Checkpoint
 from malmoi.errors import CheckpointError
+from malmoi.windows import Window, windows
 from quant.fidelity import TOKEN_KINDS, Prediction, TextFidelity, TokenGroup
 from quant.passages import Passage
 
@@ -26,17 +22,7 @@ LOGITS_AT_ONCE: Final = 1 << 26
 """Of each model in memory at a time: 128 MiB of them in bf16."""
 FLOATS_AT_ONCE: Final = 1 << 23
 """Of those, widened to fp32 at a time."""
-MAX_WINDOW: Final = 2048
 NATS_PER_BIT: Final = float(np.log(2))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """A stretch of a text that is read at once."""
-
-    ids: Sequence[int]
-    first: int
-    """Place in `ids` of the first token that is predicted here; those before it are read only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,24 +48,6 @@ class TokenLosses:
         )
 
 
-def window_width(checkpoint: Checkpoint) -> int:
-    """Tokens that are read at once: all that the model was made for, up to MAX_WINDOW."""
-    config = checkpoint.config
-    return min(
-        MAX_WINDOW, int(config.get("max_position_embeddings") or config.get("n_positions") or MAX_WINDOW)
-    )
-
-
-def windows(passage: Passage, width: int) -> Iterator[Window]:
-    """The passage in stretches of at most `width` tokens, each begun half a width behind the last."""
-    begin, predicted = 0, 1
-    while predicted < len(passage.ids):
-        ids = passage.ids[begin : begin + width]
-        yield Window(ids=ids, first=predicted - begin)
-        predicted = begin + len(ids)
-        begin += width // 2
-
-
 def token_losses(
     parent: PreTrainedModel, export: PreTrainedModel, passages: Sequence[Passage], *, width: int
 ) -> TokenLosses:
@@ -90,7 +58,8 @@ def token_losses(
     Raises: CheckpointError if a model's predictions are no numbers.
     """
     parts = sorted(
-        (window for passage in passages for window in windows(passage, width)), key=lambda part: len(part.ids)
+        (window for passage in passages for window in windows(passage.ids, width)),
+        key=lambda part: len(part.ids),
     )
     rows = max(1, LOGITS_AT_ONCE // (width * parent.config.vocab_size))
     found: list[tuple[torch.Tensor, ...]] = []

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from jinja2 import TemplateError
 
+from malmoi.chat import GOLDEN_CONVERSATION
 from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
 from malmoi.checkpoint_files import TEMPLATE_FILE, TOKENIZER_FILE
 from malmoi.errors import CheckpointError, ExportError
@@ -31,6 +33,7 @@ from quant import bnb, gptq
 from quant.calibration import CalibrationSet, calibration_set
 from quant.export import Export, Peak, Request, described, failed, open_parent
 from quant.layers import Width, linear_layers
+from quant.packing import SECOND_CONFIG
 from quant.recipe import Bnb, Gptq
 from quant.rendering import render
 from quant.weights import dtype_of, is_converted
@@ -40,8 +43,6 @@ COPIED: Final = (
     *(TEMPLATE_FILE, TOKENIZER_FILE, "tokenizer.model", "vocab.json", "merges.txt"),
 )
 """What an export has of its parent as it stands, where it is there."""
-SECOND_CONFIG: Final = "quantize_config.json"
-"""Where AutoGPTQ looks for the settings."""
 STAGE: Final = "export"
 LIBRARIES: Final = ("malmoi", "torch", "transformers", "tokenizers", "gptqmodel", "bitsandbytes")
 
@@ -91,7 +92,9 @@ def _plan(request: Request) -> _Plan:
     parent = open_parent(request.checkpoint)
     for note in parent.notes:
         _say(note)
+    _refuse_odd(parent)
     layers = linear_layers(parent)
+    _refuse_template(parent)
     if isinstance(request.recipe, Bnb):
         settings = bnb.settings(request.recipe)
         _say_before(parent, request.recipe, settings)
@@ -114,6 +117,36 @@ def _plan(request: Request) -> _Plan:
     return _Plan(
         parent=parent, files=files, layers=layers, recipe=recipe, settings=settings, calibration=calibration
     )
+
+
+def _refuse_odd(parent: Checkpoint) -> None:
+    """Raises ExportError for what is tolerated in a checkpoint from elsewhere, and never in one made here."""
+    odd = parent.notes[1:]  # the first tells that there is no malmoi.json
+    if not odd:
+        return
+    token_ids = parent.vocabulary.values()
+    if len(set(token_ids)) < parent.vocab_size:
+        step = f"cut them off: model.resize_token_embeddings({max(token_ids) + 1}), then model.save_pretrained"
+    elif parent.eos_token is None:
+        step = "set eos_token in tokenizer_config.json to the token that ends a text"
+    else:
+        step = "add its id to eos_token_id in generation_config.json"
+    raise ExportError(parent.path, expected="a checkpoint as malmoi writes one", found=odd[0], next_step=step)
+
+
+def _refuse_template(parent: Checkpoint) -> None:
+    """Raises ExportError for a chat template that the export's lock could not be taken from."""
+    if parent.template is None:
+        return
+    try:
+        render(parent.path, GOLDEN_CONVERSATION)
+    except TemplateError as error:
+        raise ExportError(
+            parent.path,
+            expected="a chat template that renders a conversation of users and assistants",
+            found=str(error),
+            next_step="mend the template, or remove it to export a base model",
+        ) from error
 
 
 def _recorded(parent: Checkpoint) -> Mapping[str, FileRecord]:
@@ -227,10 +260,10 @@ def _unfinished(request: Request, origin: Origin, recipe: Gptq) -> Iterator[Path
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     asked = [origin.parent, origin.data, origin.libraries, asdict(recipe), device]
     identity = text_digest(json.dumps(asked, sort_keys=True))
-    file = request.unfinished / "identity"
     with sole_writer(request.unfinished):
+        file = request.identity
         if not (request.is_resumable and file.exists() and file.read_text() == identity):
-            _clear(request.unfinished)
+            _clear(request.unfinished, file)
             file.write_text(identity)
         try:
             yield request.unfinished
@@ -247,9 +280,12 @@ def _remove(request: Request) -> None:
         request.work.rmdir()
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, identity: Path) -> None:
+    """Removes all but the identity, which is empty until then: killed, it is still known as an export's."""
+    identity.write_text("")
     for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path != identity:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _peak() -> Peak:

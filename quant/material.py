@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
+from malmoi import kobest
 from malmoi.checkpoint import Checkpoint
 from malmoi.errors import CorpusError, RecipeError
 from malmoi.provenance import text_digest
-from quant import kobest
 from quant.answers import Prompt, prompts_of
 from quant.fidelity import LANGUAGES, Language
-from quant.passages import Passage, sample
+from quant.passages import Passage, rendered, sample
 from quant.texts import Text, read_texts
 
 NUM_PROMPTS: Final = 128
@@ -61,15 +61,22 @@ def draw(request: Request, parent: Checkpoint, tokenizer: PreTrainedTokenizerBas
     sources = {"korean": request.korean, "english": request.english, "prompts": request.prompts}
     texts = {name: _shuffled(name, files, request.seed) for name, files in sources.items() if files}
     questions = kobest.questions(request.kobest) if request.kobest else {}
+    passages = {
+        language: sample(texts[language], tokenizer, num_tokens=request.num_tokens)
+        for language in LANGUAGES
+        if language in texts
+    }
+    prompts = prompts_of(texts.get("prompts", ()))[:NUM_PROMPTS]
+    _refuse_empty(passages, "texts of two tokens or more, one of them to be predicted")
+    _refuse_empty({"prompts": prompts} if request.prompts else {}, "questions: dialogues that a user begins")
+    _refuse_empty({f"kobest: {task}": rows for task, rows in questions.items()}, "questions")
+    for prompt in prompts:
+        rendered(prompt, tokenizer, add_generation_prompt=True)
     digests = {name: text_digest("\0".join(sorted(map(_plain, found)))) for name, found in texts.items()}
     digests |= {f"kobest_{task}": text_digest(json.dumps(rows)) for task, rows in questions.items()}
     return Material(
-        passages={
-            language: sample(texts[language], tokenizer, num_tokens=request.num_tokens)
-            for language in LANGUAGES
-            if language in texts
-        },
-        prompts=prompts_of(texts.get("prompts", ()))[:NUM_PROMPTS],
+        passages=passages,
+        prompts=prompts,
         questions=questions,
         openings=[_plain(text) for text in texts["korean"][:NUM_OPENINGS]],
         digests=digests,
@@ -92,6 +99,13 @@ def _check(request: Request, parent: Checkpoint) -> None:
             found=f"{parent.path}, which has no chat template",
             next_step="leave --prompts out",
         )
+
+
+def _refuse_empty(found: Mapping[Any, Sequence[object]], expected: str) -> None:
+    """Raises CorpusError for the first option whose files hold nothing of use."""
+    empty = next((name for name, content in found.items() if not content), None)
+    if empty is not None:
+        raise CorpusError(f"--{empty}", expected=expected, found="none", next_step="name other files")
 
 
 def _shuffled(name: str, files: Sequence[str], seed: int) -> list[Text]:

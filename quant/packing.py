@@ -8,7 +8,7 @@ from malmoi.checkpoint_files import read_json
 from malmoi.errors import ReleaseError
 
 SECOND_CONFIG: Final = "quantize_config.json"
-"""Where AutoGPTQ looks for the settings; GPTQModel writes it beside config.json."""
+"""Where AutoGPTQ looks for the settings, beside config.json."""
 SETTINGS: Final = ("bits", "group_size", "sym", "desc_act")
 WORD_BITS: Final = 32
 

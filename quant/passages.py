@@ -2,11 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from malmoi.chat import TEMPLATE, Message
+from malmoi.errors import CorpusError
 from quant.texts import Text
+
+OPENING_CHARACTERS: Final = 40
+"""Of a dialogue that is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +47,7 @@ def passage_of(
     the given one. A dialogue is rendered by the checkpoint's template, or, as malmoi-serve does, by KoRAE's.
     """
     if isinstance(text, str):
-        bos = tokenizer.bos_token_id
-        start = [] if bos is None or bos == tokenizer.eos_token_id else [bos]
+        start = start_of(tokenizer)
     else:
         text, start = rendered(text, tokenizer), []
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -56,14 +61,31 @@ def passage_of(
     return Passage(ids=ids, num_bytes=len(text[begin:end].encode()))
 
 
+def start_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What stands before running text: bos, where the tokenizer has one that is not its eos."""
+    bos = tokenizer.bos_token_id
+    return [] if bos is None or bos == tokenizer.eos_token_id else [bos]
+
+
 def rendered(
     dialogue: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, add_generation_prompt: bool = False
 ) -> str:
-    """The dialogue in the checkpoint's format, or in KoRAE's where it has none."""
-    text: str = tokenizer.apply_chat_template(
-        [message.as_dict() for message in dialogue],
-        chat_template=None if tokenizer.chat_template else TEMPLATE,
-        add_generation_prompt=add_generation_prompt,
-        tokenize=False,
-    )
+    """The dialogue in the checkpoint's format, or in KoRAE's where it has none.
+
+    Raises: CorpusError if the template refuses it.
+    """
+    try:
+        text: str = tokenizer.apply_chat_template(
+            [message.as_dict() for message in dialogue],
+            chat_template=None if tokenizer.chat_template else TEMPLATE,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=False,
+        )
+    except TemplateError as error:
+        raise CorpusError(
+            f"the dialogue of {dialogue[0].role} {dialogue[0].content[:OPENING_CHARACTERS]!r}",
+            expected="turns that the checkpoint's chat template takes",
+            found=str(error),
+            next_step="leave it out, or what the template refuses of it",
+        ) from error
     return text

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from importlib import import_module
 from typing import Final, Literal, TypeVar, get_args
 
+from malmoi.elsewhere import find_elsewhere
 from malmoi.errors import RecipeError
 
 Bits = Literal[2, 3, 4, 8]
@@ -107,12 +107,19 @@ def find_gptq(name: str) -> Gptq:
 
 
 def changed(recipe: Gptq, *, bits: Bits | None, group_size: GroupSize | None) -> Gptq:
-    """The recipe with what is given in place of its own. Groups by activation need groups: -1 goes without."""
-    if bits is not None:
-        recipe = replace(recipe, bits=bits)
-    if group_size is not None:
-        is_grouped = group_size != -1
-        recipe = replace(recipe, group_size=group_size, act_group_aware=recipe.act_group_aware and is_grouped)
+    """The recipe with what is given in place of its own, and in its name.
+
+    Groups by activation need groups: -1 goes without.
+    """
+    if bits not in (None, recipe.bits):
+        recipe = replace(recipe, bits=bits, name=f"{recipe.name}-{bits}bit")
+    if group_size not in (None, recipe.group_size):
+        recipe = replace(
+            recipe,
+            group_size=group_size,
+            act_group_aware=recipe.act_group_aware and group_size != -1,
+            name=f"{recipe.name}-g{group_size}",
+        )
     return recipe
 
 
@@ -129,19 +136,13 @@ def refuse_options(where: str, **options: object) -> None:
 def _found(name: str, known: Mapping[str, Kind], kind: type[Kind]) -> Kind:
     if name in known:
         return known[name]
-    module, colon, attribute = name.partition(":")
-    found: object = f"known are {', '.join(known)}"
-    if colon:
-        try:
-            found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            found = str(error)
-        if isinstance(found, kind):
-            return found
+    found = find_elsewhere(name, kind) if ":" in name else f"known are {', '.join(known)}"
+    if isinstance(found, kind):
+        return found
     raise RecipeError(
         f"--recipe {name}",
         expected=f"a quant.recipe.{kind.__name__}, by its name or as my.module:RECIPE",
-        found=found if isinstance(found, str) else type(found).__name__,
+        found=str(found),
         next_step="name another",
     )
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from malmoi import provenance
 from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
 from malmoi.checkpoint_files import TOKENIZER_FILE
 from malmoi.errors import ReleaseError
-from malmoi.files import refuse_existing
+from malmoi.files import refuse_existing, writable
 from malmoi.ledger import OpenEntry, digest_parts
 from malmoi.provenance import (
     PROVENANCE_FILE,
@@ -23,11 +24,11 @@ from malmoi.provenance import (
     record_files,
     text_digest,
 )
-from malmoi.signing import open_signer
-from quant.card import SUMS_FILE, Facts, base_model_of, compose
-from quant.fidelity import FIDELITY_FILE, Fidelity, read
+from malmoi.signing import CERTIFICATE, open_signer
+from quant.card import SUMS_FILE, Facts, SignedWith, base_model_of, compose
+from quant.fidelity import FIDELITY_FILE, PAGE_FILE, Fidelity, read
 from quant.gate import GATE, Gate, Row, judge
-from quant.hub import open_hub, send
+from quant.hub import check_repo, open_hub, send
 from quant.license import README, read_license, read_metadata
 from quant.packing import check_packing
 from quant.rendering import render
@@ -35,7 +36,6 @@ from quant.rendering import render
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-PAGE_FILE: Final = "fidelity.md"
 REPORT_FILES: Final = (FIDELITY_FILE, "fidelity.png")
 """What a release carries along of a check; its page is written anew, from the numbers that were judged."""
 STAGE: Final = "release"
@@ -58,7 +58,7 @@ class Release:
     """Of the commit there."""
 
     def __str__(self) -> str:
-        signed = "signed" if self.facts.is_signed else "not signed"
+        signed = "signed" if self.facts.signed_with else "not signed"
         told = f"{self.directory}: {len(self.facts.rows)} thresholds met; {len(self.num_bytes)} files, "
         told += f"{sum(self.num_bytes.values()):,} bytes, {signed}"
         if not self.is_dry_run:
@@ -92,13 +92,12 @@ def run(
     Raises: ReleaseError if the gate refuses the export, it is not what was exported of this parent and was
     measured, it cannot be signed, or the Hub does not take it; CheckpointError, OutputError.
     """
-    if not dry_run:
-        refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite or dry_run, inputs=(export, parent, fidelity, sign_key or export))
     signer = open_signer(sign_key) if sign_key else None
     hub = hub or (open_hub(push) if push else None)
     base_model = base_model or base_model_of(parent)
-    if push and "/" not in base_model:
-        _say(f"the card's base model is {base_model}, a directory: name it as the Hub does with --base-model")
+    if push:
+        check_repo("--base-model", base_model)
     facts = _examine(
         export,
         parent,
@@ -106,15 +105,26 @@ def run(
         gate,
         name=push or out.name,
         base_model=base_model,
-        is_signed=signer is not None,
+        signed_with=_kind_of(sign_key) if sign_key else None,
     )
     release = Release(directory=out, num_bytes={}, facts=facts, repo=push, is_dry_run=dry_run)
     if dry_run:
-        beside = next(folder for folder in out.absolute().parents if folder.is_dir())
-        with TemporaryDirectory(prefix=f".{out.name}-", dir=beside) as folder:
+        with ExitStack() as kept:
+            with writable(out):
+                folder = kept.enter_context(_beside(out))
             return replace(release, num_bytes=_write(Path(folder, out.name), facts, fidelity, signer))
     release = replace(release, num_bytes=_write(out, facts, fidelity, signer, overwrite=overwrite))
     return replace(release, url=send(out, push, hub)) if push and hub else release
+
+
+def _beside(out: Path) -> TemporaryDirectory[str]:
+    """On the disk that `out` will be on."""
+    beside = next(folder for folder in out.absolute().parents if folder.is_dir())
+    return TemporaryDirectory(prefix=f".{out.name}-", dir=beside)
+
+
+def _kind_of(sign_key: Path) -> SignedWith:
+    return "certificate" if CERTIFICATE in sign_key.read_bytes() else "key"
 
 
 def _read_report(directory: Path) -> Fidelity:
@@ -131,7 +141,14 @@ def _read_report(directory: Path) -> Fidelity:
 
 
 def _examine(
-    export: Path, parent: Path, report: Path, gate: Gate, *, name: str, base_model: str, is_signed: bool
+    export: Path,
+    parent: Path,
+    report: Path,
+    gate: Gate,
+    *,
+    name: str,
+    base_model: str,
+    signed_with: SignedWith | None,
 ) -> Facts:
     """All that the card tells, the export having been found fit to go out."""
     from quant.fidelity_report import markdown
@@ -153,7 +170,7 @@ def _examine(
         page=markdown(fidelity),
         gate=gate,
         rows=rows,
-        is_signed=is_signed,
+        signed_with=signed_with,
     )
 
 

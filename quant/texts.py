@@ -204,9 +204,11 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
 
         import zstandard
 
+        from quant.frames import Frames
+
         try:
-            with file.open("rb") as packed, zstandard.ZstdDecompressor().stream_reader(packed) as unpacked:
-                yield io.BufferedReader(unpacked)
+            with file.open("rb") as packed:
+                yield io.BufferedReader(Frames(packed))
         except zstandard.ZstdError as error:
             raise _unreadable(file, error) from error
         return

@@ -1,4 +1,4 @@
-"""malmoi-serve: one checkpoint behind an OpenAI-compatible API."""
+"""malmoi-serve: one checkpoint behind an OpenAI-compatible API, and the keys to it."""
 
 import json
 import logging
@@ -10,8 +10,17 @@ from typing import Annotated, Literal
 import tyro
 
 from malmoi.errors import reported_in_one_line
+from server.bounds import Bounds
+from server.objective import Objective
+from server.orphan import die_with_supervisor, tell_supervisor
+from server.readiness import STALL_TIMEOUT_S
+from server.safety import Safety
 
 ENGINE_OPTIONS = "--"
+KEYS = "keys"
+BOUNDS = Bounds()
+SAFETY = Safety()
+OBJECTIVE = Objective()
 LEVEL = os.environ.get("MALMOI_LOGGING_LEVEL", "INFO")
 
 
@@ -25,10 +34,18 @@ def serve(
     verify_key: Path | None = None,
     short_lived: bool = False,
     drain_timeout: float = 30.0,
+    keys: Path | None = None,
+    open_to_all: bool = False,
+    bounds: Annotated[Bounds, tyro.conf.arg(name="")] = BOUNDS,
+    safety: Annotated[Safety, tyro.conf.arg(name="")] = SAFETY,
+    objective: Annotated[Objective, tyro.conf.arg(name="")] = OBJECTIVE,
+    stall_timeout: float = STALL_TIMEOUT_S,
+    max_restarts: int = 0,
+    traces: str | None = None,
 ) -> None:
     """Serve a checkpoint behind an OpenAI-compatible API with latency metrics.
 
-    Options of `vllm serve` may follow after `--`.
+    Options of `vllm serve` may follow after `--`. Keys are made with `malmoi-serve keys`.
 
     Args:
         checkpoint: a checkpoint directory, or a Hugging Face Hub id.
@@ -40,7 +57,16 @@ def serve(
             certificates that vouch for the signer. An unsigned or altered directory is refused.
         short_lived: on a CPU, start sooner and serve slower (no compilation).
         drain_timeout: seconds that running requests are given to finish on SIGTERM.
+        keys: file of the keys that may use it (malmoi-serve keys add); read again when it changes.
+        open_to_all: without keys, let in anyone, even on an address that others than this machine reach.
+        stall_timeout: seconds without a decoding step, while there is work, after which /ready turns 503; after
+            ten times as many the engine is given up. Longer than any step: a whole chunk of a prompt is one.
+        max_restarts: run in a process of its own that is started again when it ends by itself, at most so many
+            times in ten minutes; 0: end when the engine does, as systemd and Kubernetes like it.
+        traces: send OpenTelemetry traces to this collector, e.g. http://localhost:4317.
     """
+    if max_restarts:
+        raise SystemExit(_supervise(host, port, max_restarts))
     from server.launch import Options, prepare
 
     options = Options(
@@ -52,6 +78,13 @@ def serve(
         verify_key=verify_key,
         short_lived=short_lived,
         drain_timeout_s=drain_timeout,
+        bounds=bounds,
+        safety=safety,
+        keys=keys,
+        open_to_all=open_to_all,
+        objective=objective,
+        stall_timeout_s=stall_timeout,
+        traces=traces,
         engine_options=_engine_options(),
     )
     logging.getLogger(__name__).info("checking %s", checkpoint)
@@ -62,7 +95,23 @@ def serve(
     from server.app import serve as serve_until_stopped
 
     logging.getLogger(__name__).info("starting the engine; on a CPU this takes about half a minute")
-    uvloop.run(serve_until_stopped(launch, lambda url: print(announcement(url, launch.name), flush=True)))
+
+    def announce(url: str) -> None:
+        print(announcement(url, launch.name), flush=True)
+        tell_supervisor()
+
+    uvloop.run(serve_until_stopped(launch, announce))
+
+
+def _supervise(host: str, port: int, max_restarts: int) -> int:
+    """The exit code of a server that is started again where it ends by itself, on the same port."""
+    from server.launch import bind
+    from server.supervisor import Supervisor
+
+    with bind(host, port) as probe:
+        port = probe.getsockname()[1]
+    last = ["--port", str(port), "--max-restarts", "0", ENGINE_OPTIONS, *_engine_options()]
+    return Supervisor([sys.executable, "-m", "server", *_own_options(), *last], max_restarts).run()
 
 
 def announcement(url: str, name: str) -> str:
@@ -75,6 +124,11 @@ def announcement(url: str, name: str) -> str:
     )
 
 
+def _own_options() -> list[str]:
+    arguments = sys.argv[1:]
+    return arguments[: arguments.index(ENGINE_OPTIONS)] if ENGINE_OPTIONS in arguments else arguments
+
+
 def _engine_options() -> list[str]:
     arguments = sys.argv[1:]
     return arguments[arguments.index(ENGINE_OPTIONS) + 1 :] if ENGINE_OPTIONS in arguments else []
@@ -84,10 +138,16 @@ def main() -> None:
     """Console script."""
     logging.basicConfig(level="WARNING", format="%(message)s", stream=sys.stderr)
     logging.getLogger("server").setLevel(LEVEL)
-    arguments = sys.argv[1:]
-    own = arguments[: arguments.index(ENGINE_OPTIONS)] if ENGINE_OPTIONS in arguments else arguments
+    die_with_supervisor()
+    own = _own_options()
+    program = Path(sys.argv[0]).name.replace("__main__.py", "malmoi-serve")
     with reported_in_one_line():
-        tyro.cli(serve, args=own, prog=Path(sys.argv[0]).name.replace("__main__.py", "malmoi-serve"))
+        if own[:1] == [KEYS]:
+            from server.key_commands import COMMANDS
+
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, args=own[1:], prog=f"{program} {KEYS}")
+        else:
+            tyro.cli(serve, args=own, prog=program)
 
 
 if __name__ == "__main__":

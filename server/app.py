@@ -1,17 +1,14 @@
-"""vLLM's own engine, app and handlers inside our gate, and our loop around them: start, serve, drain, end."""
+"""vLLM's own engine, app and handlers, made ready to be served inside our gate."""
 
-import asyncio
-import logging
 import os
 import signal
 import sys
-import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from jinja2 import TemplateError
 from vllm import SamplingParams
@@ -19,38 +16,52 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
-from vllm.entrypoints.launchers.launcher import NoSignalServer
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
+from vllm.entrypoints.serve.tokenize.protocol import (
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+)
 from vllm.exceptions import VLLMClientError
+from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
+from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
+from vllm.v1.engine.parallel_sampling import ParentRequest
 from vllm.v1.metrics.loggers import StatLoggerBase
-from vllm.v1.metrics.stats import IterationStats
+from vllm.v1.metrics.stats import SchedulerStats
 
 from malmoi import chat
 from malmoi.checkpoint import Checkpoint, check_golden
 from malmoi.errors import ServeError
 from malmoi.provenance import Rendering
+from server.bounds import Bounds
+from server.checks import Rules
+from server.exchange import App
 from server.gate import Gate
-from server.launch import Launch, listen
-from server.metrics import Metrics, Outcome
-from server.protocol import StampedProtocol
+from server.hangul import WholeTextQueue, primed_stream
+from server.keys import KeyFile
+from server.launch import Launch
+from server.life import LIFE
+from server.loop import serve_gate
+from server.metrics import Metrics
+from server.page.site import Site, describe_card
+from server.readiness import Readiness
+from server.routes import ROUTES
+from server.safety import Check, build_classifier
+from server.slots import Slots
 
-logger = logging.getLogger(__name__)
-
-WATCH_INTERVAL_S = 0.5
-"""Between two looks at the engine; a wake-up of the event loop costs it about 0.1 ms."""
-DEAD_ENGINE_GRACE_S = 2.0
-"""How long probes are still answered, with 503, after the engine has died."""
-DRAIN_INTERVAL_S = 0.05
-LINGER_S = 3
-"""How long, after the drain, what is written may still be on its way to clients that read slowly."""
-KEEP_ALIVE_S = 5
-ROUTE_OF_REQUEST_ID = {"chatcmpl": "chat", "cmpl": "completions"}
-OUTCOME_OF_FINISH: dict[str, Outcome] = {"abort": "failed", "error": "failed"}
-"""Of what the engine itself ends; of requests that the API aborts, their clients gone, it tells nothing."""
+REQUESTS_OF_PATHS: dict[str, tuple[Any, ...]] = {
+    "/v1/chat/completions": (ChatCompletionRequest,),
+    "/v1/completions": (CompletionRequest,),
+    "/tokenize": (TokenizeChatRequest, TokenizeCompletionRequest),
+    "/detokenize": (DetokenizeRequest,),
+}
 
 
 async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
@@ -58,16 +69,137 @@ async def serve(launch: Launch, announce: Callable[[str], None]) -> None:
 
     Raises: ServeError if the engine cannot start or dies; LockError if it renders another golden prompt.
     """
-    metrics = Metrics()
+    metrics = Metrics(objective=launch.objective)
+    keys = KeyFile(launch.keys) if launch.keys else None
+    classifier = build_classifier(launch.safety)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end_at_once)
     async with running_engine(launch.arguments, metrics) as engine:
         app = await build_vllm_app(engine, launch.arguments)
         await check_rendering(launch.checkpoint, app)
-        gate = Gate(app, metrics, is_alive=lambda: not engine.errored)
+        card = describe_card(launch.checkpoint, launch.name, engine.model_config.max_model_len)
+        readiness = watched(engine, metrics, launch.stall_timeout_s)
+        check = Check(classifier, launch.safety, decoder(engine)) if classifier else None
+        gate = build_gate(Site(app, card, metrics), engine, metrics, launch.bounds, keys, readiness, check)
+        gate.document = describe_api(app)
         await warm_up(engine)
         gate.is_warm = True
-        await serve_gate(gate, engine, launch, announce)
+        async with readiness.watching():
+            await serve_gate(gate, launch, announce, get_uvicorn_log_config(launch.arguments))
+    if classifier:
+        await classifier.close()
+
+
+def watched(engine: AsyncLLM, metrics: Metrics, stall_timeout_s: float) -> Readiness:
+    """Whether `engine` decodes, by the steps that `metrics` is told of."""
+    return Readiness(
+        num_steps=lambda: metrics.live.num_steps,
+        has_work=lambda: engine.get_num_unfinished_requests() > 0,
+        prove=lambda: warm_up(engine),
+        stall_timeout_s=stall_timeout_s,
+    )
+
+
+def build_gate(
+    app: App,
+    engine: AsyncLLM,
+    metrics: Metrics,
+    bounds: Bounds,
+    keys: KeyFile | None,
+    readiness: Readiness | None = None,
+    check: Check | None = None,
+) -> Gate:
+    """The gate around `app`, its bounds measured by what `engine` can do."""
+    capacity = bounds.max_running or engine.vllm_config.scheduler_config.max_num_seqs
+    room = capacity if bounds.max_waiting is None else bounds.max_waiting
+    rules = Rules(
+        bounds=bounds,
+        max_model_len=engine.model_config.max_model_len,
+        vocab_size=engine.model_config.get_vocab_size(),
+        max_sequences=capacity,
+        known_fields={path: known_fields(*kinds) for path, kinds in REQUESTS_OF_PATHS.items()},
+    )
+    slots = Slots(capacity, room)
+    return Gate(
+        app,
+        metrics,
+        is_alive=lambda: not engine.errored and not (readiness and readiness.is_hung),
+        why_not_ready=readiness.problem if readiness else lambda: None,
+        rules=rules,
+        slots=slots,
+        keys=keys,
+        check=check,
+    )
+
+
+def describe_api(app: FastAPI) -> dict[str, Any]:
+    """vLLM's OpenAPI document, of the routes that are let in."""
+    document: dict[str, Any] = app.openapi()
+    paths = {
+        path: {method: said for method, said in methods.items() if method.upper() in ROUTES[path].methods}
+        for path, methods in document["paths"].items()
+        if path in ROUTES
+    }
+    return document | {"paths": paths}
+
+
+def decoder(engine: AsyncLLM) -> Callable[[list[int]], str]:
+    """What turns token ids into text, leaving out those that are none."""
+    tokenizer, known = engine.renderer.get_tokenizer(), range(engine.model_config.get_vocab_size())
+    return lambda token_ids: str(tokenizer.decode([token for token in token_ids if token in known]))
+
+
+def known_fields(*requests: Any) -> frozenset[str]:
+    """The fields that any of these pydantic models reads."""
+    fields = [(name, field.alias) for request in requests for name, field in request.model_fields.items()]
+    return frozenset(name for names in fields for name in names if name)
+
+
+class WholeTextOutputs(OutputProcessor):  # type: ignore[misc]
+    """vLLM's, with a WholeTextQueue in front of each request's queue."""
+
+    def add_request(
+        self,
+        request: EngineCoreRequest,
+        prompt: str | None,
+        parent_req: ParentRequest | None = None,
+        request_index: int = 0,
+        queue: RequestOutputCollector | None = None,
+    ) -> None:
+        """Called for each sequence of a request, in the task that serves it."""
+        life, parameters = LIFE.get(), request.sampling_params
+        if queue is not None and parameters is not None:
+            is_delta = parameters.output_kind == RequestOutputKind.DELTA
+            queue = WholeTextQueue(queue, life, is_delta=is_delta)
+        super().add_request(request, prompt, parent_req, request_index, queue)
+        if life is not None and request_index == 0:
+            life.prompt_tokens += len(request.prompt_token_ids or ())
+        detokenizer = self.request_states[request.request_id].detokenizer
+        if isinstance(detokenizer, FastIncrementalDetokenizer):
+            stream = primed_stream(
+                detokenizer.tokenizer,
+                request.prompt_token_ids or (),
+                skip_special_tokens=detokenizer.skip_special_tokens,
+            )
+            detokenizer.stream = stream or detokenizer.stream
+
+
+class WholeTextLLM(AsyncLLM):  # type: ignore[misc]
+    """vLLM's engine client, on WholeTextOutputs."""
+
+    output_processor: OutputProcessor
+
+    def _run_output_handler(self) -> None:
+        if self.output_handler is None:
+            before = self.output_processor
+            self.output_processor = WholeTextOutputs(
+                before.tokenizer,
+                log_stats=before.log_stats,
+                stream_interval=before.stream_interval,
+                tracing_enabled=before.tracing_enabled,
+                admission_stats=before.admission_stats,
+            )
+        super()._run_output_handler()
 
 
 @asynccontextmanager
@@ -79,10 +211,10 @@ async def running_engine(arguments: Namespace, metrics: Metrics) -> AsyncIterato
     engine_arguments = AsyncEngineArgs.from_cli_args(arguments)
     try:
         vllm_config = engine_arguments.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-        engine = AsyncLLM.from_vllm_config(
+        engine = WholeTextLLM.from_vllm_config(
             vllm_config,
             usage_context=UsageContext.OPENAI_API_SERVER,
-            stat_loggers=[queue_recorder(metrics)],
+            stat_loggers=[step_recorder(metrics)],
             enable_log_requests=engine_arguments.enable_log_requests,
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -98,30 +230,26 @@ async def running_engine(arguments: Namespace, metrics: Metrics) -> AsyncIterato
         engine.shutdown(timeout=0)
 
 
-def queue_recorder(metrics: Metrics) -> type[StatLoggerBase]:
-    """A stat logger for vLLM that records each finished request's wait in the engine's queue."""
+def step_recorder(metrics: Metrics) -> type[StatLoggerBase]:
+    """A stat logger for vLLM that tells `metrics` of each step of the engine."""
 
-    class QueueRecorder(StatLoggerBase):  # type: ignore[misc]
+    class StepRecorder(StatLoggerBase):  # type: ignore[misc]
         def __init__(self, vllm_config: object, engine_index: int = 0) -> None:
             pass
 
         def record(
             self,
-            scheduler_stats: object,  # noqa: ARG002
-            iteration_stats: IterationStats | None,
+            scheduler_stats: SchedulerStats | None,
+            iteration_stats: object,  # noqa: ARG002
             mm_cache_stats: object = None,  # noqa: ARG002
             engine_idx: int = 0,  # noqa: ARG002
         ) -> None:
-            for request in iteration_stats.finished_requests if iteration_stats else ():
-                route = ROUTE_OF_REQUEST_ID.get((request.request_id or "").split("-")[0])
-                if route:
-                    outcome = OUTCOME_OF_FINISH.get(str(request.finish_reason), "ok")
-                    metrics.record_queue(route, outcome, max(0.0, request.queued_time))
+            metrics.live.took_step(scheduler_stats)
 
         def log_engine_initialized(self) -> None:
             pass
 
-    return QueueRecorder
+    return StepRecorder
 
 
 async def build_vllm_app(engine: EngineClient, arguments: Namespace) -> FastAPI:
@@ -181,101 +309,3 @@ def end_at_once(number: int, _frame: object) -> None:
     """
     os.write(sys.stderr.fileno(), f"ended by {signal.Signals(number).name} while starting\n".encode())
     os._exit(128 + number)
-
-
-async def serve_gate(gate: Gate, engine: EngineClient, launch: Launch, announce: Callable[[str], None]) -> None:
-    """Serves `gate` until a signal has been drained, or the engine dies.
-
-    Raises: ServeError if the engine dies, even while draining, or something else listens on the port by now.
-    """
-    hurry = drain_on_signals(gate)
-    server = _listening_server(gate, launch)
-    serving = asyncio.create_task(server.serve(sockets=[launch.listener]))
-    try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
-        if server.started:
-            announce(_url(launch))
-        while not (gate.is_draining or engine.errored or serving.done()):
-            await asyncio.sleep(WATCH_INTERVAL_S)
-        await _drain(gate, engine, hurry, launch.drain_timeout_s)
-        if engine.errored:
-            await asyncio.sleep(DEAD_ENGINE_GRACE_S)
-            raise ServeError(
-                "engine",
-                expected="a running engine process",
-                found="one that has died",
-                next_step="restart the server; vLLM's lines above say why it died",
-            )
-    finally:
-        if gate.num_running:  # those that outlasted the drain, or their engine
-            for connection in list(server.server_state.connections):
-                connection.transport.abort()  # to their handlers, as if the client had gone
-        server.should_exit = True
-        await serving
-
-
-def drain_on_signals(gate: Gate) -> asyncio.Event:
-    """From the first SIGTERM or SIGINT on the gate refuses new work; the event is set by a second one."""
-    hurry = asyncio.Event()
-
-    def take_note() -> None:
-        if gate.is_draining:
-            hurry.set()
-        gate.drain()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, take_note)
-    return hurry
-
-
-async def _drain(gate: Gate, engine: EngineClient, hurry: asyncio.Event, timeout_s: float) -> None:
-    """Lets the running requests finish, but no longer than the engine lives, or a second signal allows."""
-    deadline = time.monotonic() + timeout_s
-    while gate.num_running and not engine.errored:
-        if hurry.is_set() or time.monotonic() > deadline:
-            why = "by a second signal" if hurry.is_set() else f"after {timeout_s:g} s of draining"
-            logger.warning("answers cut off %s: %d", why, gate.num_running)
-            return
-        await asyncio.sleep(DRAIN_INTERVAL_S)
-
-
-def _listening_server(gate: Gate, launch: Launch) -> NoSignalServer:
-    """uvicorn around `gate`; raises ServeError where it cannot listen or has no use for the certificates."""
-    try:
-        server = NoSignalServer(_uvicorn_config(gate, launch.arguments))
-        listen(launch.listener)  # uvloop would not say that it cannot
-    except OSError as error:
-        raise ServeError(
-            _url(launch),
-            expected="an address to listen on and, for https, certificates",
-            found=str(error),
-            next_step="stop what uses it, choose another (--port N), or mend the --ssl options after --",
-        ) from error
-    return server
-
-
-def _uvicorn_config(gate: Gate, arguments: Namespace) -> uvicorn.Config:
-    config = uvicorn.Config(
-        gate,
-        http=StampedProtocol,
-        lifespan="on",
-        log_config=get_uvicorn_log_config(arguments),
-        log_level=arguments.uvicorn_log_level,
-        access_log=not arguments.disable_uvicorn_access_log,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=LINGER_S,
-        ssl_keyfile=arguments.ssl_keyfile,
-        ssl_certfile=arguments.ssl_certfile,
-        ssl_ca_certs=arguments.ssl_ca_certs,
-        ssl_cert_reqs=arguments.ssl_cert_reqs,
-        ssl_ciphers=arguments.ssl_ciphers,
-    )
-    config.load()
-    return config
-
-
-def _url(launch: Launch) -> str:
-    host, port = launch.listener.getsockname()[:2]
-    scheme = "https" if launch.arguments.ssl_certfile else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

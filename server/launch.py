@@ -1,5 +1,6 @@
 """From a checkpoint to a running engine: every check that can fail early, then the options for this machine."""
 
+import ipaddress
 import logging
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -19,9 +20,14 @@ from malmoi.checkpoint import Checkpoint, open_checkpoint
 from malmoi.errors import ServeError
 from malmoi.provenance import library_versions
 from server import machine
+from server.bounds import Bounds
+from server.keys import read_keys
 from server.machine import GIB, Setting
+from server.objective import Objective
 from server.orphan import SERVED_BY
 from server.quantization import BITSANDBYTES_PLUGIN, check_servable
+from server.readiness import STALL_TIMEOUT_S
+from server.safety import Safety
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +44,10 @@ REFUSED_OPTIONS = {
     "grpc": "the OpenAI API is served, over HTTP",
     "h11_max_incomplete_event_size": "requests are read by httptools, not h11",
     "h11_max_header_count": "requests are read by httptools, not h11",
+    "api_key": "--keys FILE, before `--`, knows several and their limits",
+    "max_num_queued_reqs": "--max-waiting, before `--`, refuses before an answer has begun",
+    "max_num_queued_tokens": "--max-waiting, before `--`, refuses before an answer has begun",
+    "trust_request_chat_template": "a template from a request is never run",
     "api_server_count": "drain, limits and metrics are kept by one API process",
     "headless": "multi-node serving is vLLM's own command",
     "enable_ssl_refresh": "restart the server to load a new certificate",
@@ -60,6 +70,16 @@ class Options:
     """Whose signature the checkpoint must bear."""
     short_lived: bool
     drain_timeout_s: float
+    bounds: Bounds = field(default_factory=Bounds)
+    safety: Safety = field(default_factory=Safety)
+    keys: Path | None = None
+    """The file of those who may use it; without one, anyone may who can reach it."""
+    open_to_all: bool = False
+    """Without keys, and beyond this machine."""
+    objective: Objective = field(default_factory=Objective)
+    stall_timeout_s: float = STALL_TIMEOUT_S
+    traces: str | None = None
+    """Where OpenTelemetry traces go: the address of a collector."""
     engine_options: Sequence[str]
     """Further options for vLLM, as they stood after `--`."""
 
@@ -75,6 +95,11 @@ class Launch:
     arguments: Namespace
     """vLLM's own."""
     drain_timeout_s: float
+    bounds: Bounds = field(default_factory=Bounds)
+    safety: Safety = field(default_factory=Safety)
+    keys: Path | None = None
+    objective: Objective = field(default_factory=Objective)
+    stall_timeout_s: float = STALL_TIMEOUT_S
 
 
 def prepare(options: Options) -> Launch:
@@ -84,6 +109,7 @@ def prepare(options: Options) -> Launch:
     those ReleaseError, if the signature that is asked for is not there or does not hold.
     """
     on_cpu = is_cpu_build()
+    check_access(options)
     directory = local_directory(options.checkpoint, whole=options.verify_key is not None)
     if options.verify_key is not None:
         logger.info("verifying the signature of %s, with %s", directory, options.verify_key)
@@ -107,10 +133,12 @@ def prepare(options: Options) -> Launch:
                 *("--host", options.host, "--port", str(listener.getsockname()[1])),
                 *template_options,
                 *choose_execution(options.short_lived, on_cpu=on_cpu),
+                *(("--otlp-traces-endpoint", options.traces) if options.traces else ()),
                 *quiet,
             ],
             options.engine_options,
         )
+        cap_tokens(arguments, options.bounds.max_tokens)
         if on_cpu:
             size_kv_cache(checkpoint, arguments)
         undo.pop_all()
@@ -120,7 +148,33 @@ def prepare(options: Options) -> Launch:
         listener=listener,
         arguments=arguments,
         drain_timeout_s=options.drain_timeout_s,
+        bounds=options.bounds,
+        safety=options.safety,
+        keys=options.keys,
+        objective=options.objective,
+        stall_timeout_s=options.stall_timeout_s,
     )
+
+
+def check_access(options: Options) -> None:
+    """Raises ServeError for no keys where others than this machine reach the server, or a file that is none."""
+    if options.keys is not None:
+        read_keys(options.keys)
+    elif not (options.open_to_all or is_loopback(options.host)):
+        raise ServeError(
+            f"--host {options.host}",
+            expected="keys, where others than this machine can reach the server",
+            found="none",
+            next_step="make one (malmoi-serve keys add FILE NAME) and serve with --keys FILE, or --open-to-all",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, an address or a name, is this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_cpu_build() -> bool:
@@ -239,7 +293,7 @@ def listen(listener: socket.socket) -> None:
 def choose_environment(*, on_cpu: bool) -> list[Setting]:
     """Environment variables for the engine; what the user has set stays, but for what cannot be served.
 
-    Raises: ServeError for VLLM_USE_RUST_FRONTEND, which leaves the gate out.
+    Raises: ServeError for VLLM_USE_RUST_FRONTEND, which leaves the gate out, and for VLLM_API_KEY.
     """
     given = os.environ
     if given.get("VLLM_USE_RUST_FRONTEND", "0") not in ("0", ""):
@@ -248,6 +302,13 @@ def choose_environment(*, on_cpu: bool) -> list[Setting]:
             expected="unset",
             found=given["VLLM_USE_RUST_FRONTEND"],
             next_step="unset it: that frontend has no room for this server's gate",
+        )
+    if given.get("VLLM_API_KEY"):
+        raise ServeError(
+            "VLLM_API_KEY",
+            expected="unset",
+            found="a key",
+            next_step="unset it; --keys FILE knows several and their limits",
         )
     settings = machine.cpu_environment(given) if on_cpu else []
     settings.append(Setting(name=SERVED_BY, value=str(os.getpid()), why="engine processes end with this one"))
@@ -319,6 +380,15 @@ def _bad_option(found: str) -> ServeError:
         found=found,
         next_step="malmoi-serve --help names this server's own options",
     )
+
+
+def cap_tokens(arguments: Namespace, max_tokens: int | None) -> None:
+    """Ends answers for which no length was asked after `max_tokens`; the gate refuses to be asked for more."""
+    if max_tokens is not None:
+        arguments.override_generation_config = {
+            **arguments.override_generation_config,
+            "max_new_tokens": max_tokens,
+        }
 
 
 def size_kv_cache(checkpoint: Checkpoint, arguments: Namespace) -> None:

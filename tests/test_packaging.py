@@ -49,6 +49,11 @@ def test_wheel_holds_the_rooms_and_the_template_and_nothing_else(tmp_path: Path)
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {*NAMES, f"malmoi-{malmoi.__version__}.dist-info"}
     assert "malmoi/korae.jinja" in names
+    page = [
+        file for file in (ROOT / "server/page").iterdir() if file.suffix in (".html", ".css", ".js", ".svg")
+    ]
+    assert len(page) > 5
+    assert {str(file.relative_to(ROOT)) for file in page} <= set(names)
     sources = {str(path.relative_to(ROOT)) for room in NAMES for path in (ROOT / room).rglob("*.py")}
     assert sources == {name for name in names if name.endswith(".py")}
 

@@ -505,6 +505,106 @@ def run(
     say(course.run(request, out, _work_of(out, work), pace), sys.stdout)
 
 
+@app.command
+def evaluate(
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
+    out: Path,
+    name: str | None = None,
+    korean: tuple[str, ...] = (),
+    english: tuple[str, ...] = (),
+    benchmarks: tuple[str, ...] = (),
+    shots: tuple[int, ...] = (0,),
+    data: Path | None = None,
+    prompts: Literal["harness", "polyglot"] = "harness",
+    chat_template: bool = False,
+    prompts_file: tuple[str, ...] = (),
+    limit: int | None = None,
+    tokenizer: Path | None = None,
+    key_file: Path | None = None,
+    batch_size: int | None = None,
+    text_field: str = "text",
+    work: Path | None = None,
+    seed: int = 1234,
+    overwrite: bool = False,
+) -> None:
+    """Measure a model: bits per byte of texts, benchmarks through lm-evaluation-harness, how it chats.
+
+    Ends in a directory for malmoi-train compare. Killed, the same command goes on at the task where it was.
+
+    Args:
+        model: Directory of a checkpoint or an export, or the address of malmoi-serve or vLLM.
+        out: Directory to write results.json and the items to.
+        name: What it is called beside others. Default: the directory's name, or the server's.
+        korean: Texts that were not trained on: files (text, JSONL, Parquet; also .gz, .zst), directories, globs
+            in quotes, or hub:NAME[:SPLIT]. Each file is a domain.
+        english: The same in English.
+        benchmarks: The harness's names: kobest, haerae, kmmlu, mmlu, boolq, winogrande, hellaswag, or a task's.
+        shots: Examples in a prompt; several numbers for several runs of each task.
+        data: Directory of files for the benchmarks, TASK.SPLIT.jsonl[.gz] in the Hub's columns; KoBEST also as
+            its authors publish it. Default: the Hub.
+        prompts: Today's of the harness, or those of Polyglot-Ko's table (KoBEST).
+        chat_template: Put the prompts through the model's chat template, examples as turns.
+        prompts_file: Dialogues, as malmoi-train data reads them, whose first questions are answered.
+        limit: Questions of a task, texts of a file, and dialogues, at most. Default: all, of dialogues 128.
+        tokenizer: Directory of a server's tokenizer. Default: the one that the server names, if it is here.
+        key_file: File with the key for a server. Default: the environment's OPENAI_API_KEY.
+        batch_size: Rows of a benchmark that are read at once. Default: what fits.
+        text_field: Field that holds the text.
+        work: Directory of what has been done so far. Default: OUT.work.
+        seed: For drawing examples; the harness's own by default.
+        overwrite: Replace what is in OUT.
+    """
+    _wait_without_spinning()
+    from train.evaluation.evaluation import run as run_evaluation
+    from train.evaluation.request import Request
+    from train.evaluation.results import RESULTS_FILE
+    from train.tuning.rating.endpoint import read_key
+
+    request = Request(
+        model=model,
+        name=name,
+        korean=korean,
+        english=english,
+        text_field=text_field,
+        benchmarks=benchmarks,
+        shots=shots,
+        data=data,
+        prompts=prompts,
+        is_chat=chat_template,
+        questions=prompts_file,
+        limit=limit,
+        tokenizer=tokenizer,
+        key=read_key(key_file),
+        batch_size=batch_size,
+        seed=seed,
+    )
+    run_evaluation(request, out, _work_of(out, work), overwrite=overwrite)
+    print(out / RESULTS_FILE)
+
+
+@app.command
+def compare(
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...")],
+    out: Path,
+    published: tuple[str, ...] = (),
+    baseline: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Put what malmoi-train evaluate found side by side: tables, plots, and which differences are no chance.
+
+    Args:
+        results: Directories that malmoi-train evaluate wrote.
+        out: Directory to write comparison.md and its plots to.
+        published: Published models beside them: polyglot-ko-1.3b, eeve-10.8b, korae-13b, tedllm-8b, ...
+        baseline: Name of the result that the others are compared with. Default: the first.
+        overwrite: Replace what is in OUT.
+    """
+    from train.evaluation import page
+
+    page.run(results, out, published=published, baseline=baseline, overwrite=overwrite)
+    print(out / page.PAGE_FILE)
+
+
 def _work_of(out: Path, work: Path | None) -> Path:
     return out.with_name(f"{out.name}.work") if work is None else work
 

@@ -21,15 +21,18 @@ DIALOGUES = ("chatbot_songys", "human_rights_qa", "human_rights_counsel", "perso
 PREFERENCES = ("human_rights_pairs", "kosbi_pairs", "square_pairs")
 MOST_ROWS = 4_000
 """Dialogues, and preferences, that are learnt."""
+CHAT = ("sft", "dpo", "gptq", "bnb")
+NUM_QUESTIONS = 300
+"""Of a task, at most."""
 THRESHOLD = 20
 """Occurrences that a new token has at least."""
 
 
 def make(*, data: Path, out: Path = WORK) -> None:
-    """Train a base, grow it, train it in stages, tune it, and quantize it in both ways.
+    """Train a base, grow it, train it in stages, tune it, quantize it in both ways, and evaluate each.
 
     Args:
-        data: directory with corpus_ko, corpus_en, instruct and prefs, of .jsonl.gz files.
+        data: directory with corpus_ko, corpus_en, instruct, prefs and eval/kobest, of .jsonl.gz files.
         out: directory for all that is made.
     """
     texts = english_base.divided(data / "corpus_ko", data / "corpus_en", out / "texts")
@@ -66,11 +69,24 @@ def make(*, data: Path, out: Path = WORK) -> None:
             *("--held-out", str(rows / "held_out.jsonl"), "--recipe", f"{RECIPES}:{name.upper()}"),
             *("--rows-at-once", "4"),
         )
+    made = {"base": base, "grown": grown, "staged": staged, "sft": out / "sft", "dpo": tuned}
     for method in ("gptq", "bnb"):
-        steps.run(
+        made[method] = steps.run(
             *(method, "quant", "export", str(tuned), "--method", method),
             *(("--korean", file["korean"], "--english", file["english"]) if method == "gptq" else ()),
         )
+    measured = []
+    for name, checkpoint in made.items():
+        asked = ("--prompts-file", str(out / "dialogues" / "held_out.jsonl")) if name in CHAT else ()
+        measured.append(
+            steps.run(
+                *(f"evaluated-{name}", "train", "evaluate", str(checkpoint), "--name", name),
+                *("--korean", file["held_out_korean"], "--english", file["held_out_english"]),
+                *("--benchmarks", "kobest", "--data", str(data / "eval" / "kobest"), "--shots", "0"),
+                *("--limit", str(NUM_QUESTIONS), *asked),
+            )
+        )
+    steps.run("comparison", "train", "compare", *map(str, measured), "--baseline", "dpo")
 
 
 def _drawn(rows: Path, out: Path) -> Path:

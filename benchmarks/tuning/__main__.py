@@ -114,14 +114,14 @@ def _asked(checkpoint: Path, rows: dict[str, Path]) -> dict[str, float]:
     from malmoi.chat import Message
     from train.generation import Answerer
 
-    answerer = Answerer(checkpoint)
+    answerer = Answerer.load(checkpoint)
     asked = []
     for line in rows["held_out"].read_text(encoding="utf-8").splitlines():
         messages = [Message(**turn) for turn in json.loads(line)["messages"]]
         first = next(place for place, turn in enumerate(messages) if turn.role == "assistant")
         asked.append(messages[:first])
     asked = random.Random(SEED).sample(asked, NUM_ASKED)
-    ended = answerer.ended(asked, max_new_tokens=MAX_NEW_TOKENS)
+    ended = [answer.has_ended for answer in answerer.answers(asked, MAX_NEW_TOKENS)]
     return {"eos_rate": sum(ended) / len(ended)}
 
 

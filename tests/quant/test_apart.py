@@ -37,3 +37,19 @@ def test_variables_are_given_where_there_are_none(monkeypatch: pytest.MonkeyPatc
     environment = {"MALMOI_A": "ours", "MALMOI_B": "ours"}
     found = [call("os:getenv", name, environment=environment) for name in environment]
     assert found == ["theirs", "ours"]
+
+
+class TwoWordsError(Exception):
+    """An error of a library that does not think of pickling."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def raise_two_words() -> None:
+    raise TwoWordsError("no", "good")
+
+
+def test_an_error_that_does_not_survive_the_way_comes_in_its_words() -> None:
+    with pytest.raises(RuntimeError, match="TwoWordsError: no good"):
+        call(f"{__name__}:raise_two_words", environment={})

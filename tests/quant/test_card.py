@@ -50,7 +50,7 @@ def facts_of(export: Checkpoint, **changes: Any) -> Facts:
         "page": PAGE,
         "gate": GATE,
         "rows": judge(fidelity, GATE, is_chat=True),
-        "is_signed": True,
+        "signed_with": "key",
     }
     return Facts(**(defaults | changes))
 
@@ -80,6 +80,8 @@ def test_language_and_license_are_the_parents(parent: Path, tmp_path: Path) -> N
     assert found["language"] == ["ko"]
     assert (found["license"], found["license_name"], found["license_link"]) == ("other", "unknown", "LICENSE")
     assert "## License\n\n**Not known**" in compose(facts)
+    norwegian = replace(facts, metadata={"language": ["ko", False]})
+    assert front(compose(norwegian))["language"] == ["ko", "no"], "YAML takes no for False"
 
 
 def test_everything_a_reader_must_know(parent: Path, tmp_path: Path) -> None:
@@ -88,8 +90,9 @@ def test_everything_a_reader_must_know(parent: Path, tmp_path: Path) -> None:
     assert "gptq, bits 4.\n\n### Size and speed\n\nSmall.\n" in card, "the check's page, one level down"
     assert "An export against its parent" not in card
     assert "| korean KL mean, nats | 0.01 | at most 0.072 |" in card
-    assert "| Korean | 0.250 | 4.00 |" in card, "300 tokens of 1200 bytes"
+    assert "| Korean | 0.250 | 4.00 |" in card, "30,000 tokens of 120,000 bytes"
     assert "malmoi-serve someone/tiny-gptq --verify-key release.pub" in card
+    assert "| korean tokens predicted | 30,000 | at least 10,000 |" in card
     assert "| seed | 7; 3 for the measurements |" in card
     assert f"| calibration, texts | `{'c' * 64}` |" in card
     assert "torch 2.13.0, gptqmodel 7.6.0" in card
@@ -99,7 +102,7 @@ def test_everything_a_reader_must_know(parent: Path, tmp_path: Path) -> None:
 def test_what_was_not_measured_is_said(parent: Path, tmp_path: Path) -> None:
     export = export_of(parent, tmp_path / "export")
     fidelity = replace(good_fidelity(exported=export.path), kobest=None, speed=None)
-    card = compose(facts_of(export, fidelity=fidelity, is_signed=False))
+    card = compose(facts_of(export, fidelity=fidelity, signed_with=None))
     assert "Not measured: KoBEST, speed." in card
     assert "has not been served" in card
     assert "Nobody signed" in card

@@ -13,7 +13,7 @@ from malmoi.errors import CheckpointError, CorpusError, MalmoiError, OutputError
 from malmoi.provenance import checkpoint_digest, record_files
 from quant import check
 from quant.fidelity import Fidelity, read
-from tests.support.checkpoints import KOREAN, create_grown_checkpoint
+from tests.support.checkpoints import KOREAN, create_grown_checkpoint, save_model, save_tokenizer
 from tests.support.exports import copy_changed, create_export, create_grown_chat, write_jsonl
 
 ENGLISH = ("The capital of Korea is Seoul.", "It rains in the morning, and we read books.")
@@ -180,8 +180,30 @@ def test_mistakes_are_told_before_anything_is_loaded(
     mistake(RecipeError, "--num-tokens", num_tokens=0)
     mistake(CorpusError, "--english", english=[str(empty)])
     mistake(CorpusError, "KoBEST", kobest=tmp_path)
+    mistake(OutputError, "apart from what is read", out=data, overwrite=True)
     out.mkdir()
     mistake(OutputError, "a new directory")
+
+
+def test_data_that_hold_nothing_to_ask_are_told_before_anything_is_loaded(
+    pair: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    parent = tmp_path / "no_bos"
+    save_tokenizer(parent, sentences=KOREAN, bos=None)
+    save_model(parent)
+    export = copy_changed(parent, tmp_path / "export", quantization_config={"quant_method": "bitsandbytes"})
+    one = write_jsonl(tmp_path / "one.jsonl", [{"text": "가"}])
+    answer = write_jsonl(tmp_path / "answer.jsonl", [{"messages": [{"role": "assistant", "content": "네."}]}])
+    with gzip.open(tmp_path / "SentiNeg.test.jsonl.gz", "wb"):
+        pass
+    korean = [str(data / "korean.jsonl")]
+    for found, of, files in (
+        ("--korean: expected texts of two tokens", (parent, export), {"korean": [str(one)]}),
+        ("--prompts: expected questions", pair, {"korean": korean, "prompts": [str(answer)]}),
+        ("--kobest: sentineg: expected questions", pair, {"korean": korean, "kobest": tmp_path}),
+    ):
+        with pytest.raises(CorpusError, match=found):
+            check.run(of[1], parent=of[0], out=tmp_path / "out", **files)
 
 
 def test_prompts_need_a_chat_checkpoint(tmp_path: Path, data: Path) -> None:

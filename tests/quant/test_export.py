@@ -16,16 +16,18 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
+from malmoi.chat import GOLDEN_CONVERSATION
 from malmoi.checkpoint import open_checkpoint
 from malmoi.checkpoint_files import WEIGHTS, WEIGHTS_INDEX
 from malmoi.errors import CheckpointError, ExportError, MalmoiError, OutputError
 from malmoi.files import PARTIAL_SUFFIX
-from malmoi.provenance import checkpoint_digest, record_files
+from malmoi.provenance import checkpoint_digest, record_files, text_digest
 from quant.calibration import CalibrationSource
 from quant.export import export
 from quant.recipe import BNB, GPTQ, Calibration, Gptq
-from tests.support.checkpoints import KOREAN, create_tiny_checkpoint
+from tests.support.checkpoints import KOREAN, create_tiny_checkpoint, save_model, save_tokenizer
 from tests.support.exports import create_grown_chat
 from tests.support.running_server import wait_until_gone
 
@@ -103,6 +105,16 @@ def _unknown_architecture(directory: Path) -> None:
     (directory / "config.json").write_text(json.dumps(config | {"model_type": "mystery"}))
 
 
+def _width_in_words(directory: Path) -> None:
+    config = json.loads((_without_provenance(directory) / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"hidden_size": "128"}))
+
+
+def _template_for_nobody(directory: Path) -> None:
+    template = "{{ raise_exception('Not today') }}"
+    (_without_provenance(directory) / "chat_template.jinja").write_text(template)
+
+
 def _other_widths(directory: Path) -> None:
     config = json.loads((_without_provenance(directory) / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(config | {"intermediate_size": 512}))
@@ -117,6 +129,8 @@ def _other_widths(directory: Path) -> None:
         (_cut_short, CheckpointError, r"model.safetensors: expected \d+ bytes"),
         (_not_a_number, ExportError, r"model.layers.1.mlp.up_proj.weight: expected finite numbers"),
         (_unknown_architecture, ExportError, r"config.json: expected a causal .* mystery"),
+        (_width_in_words, ExportError, r"config.json: expected a causal .* expected int, got str"),
+        (_template_for_nobody, ExportError, r"expected a chat template that renders .* Not today"),
         (_other_widths, ExportError, r"mlp.\w+_proj.weight: expected a tensor of shape"),
     ],
 )
@@ -129,6 +143,61 @@ def test_a_parent_that_cannot_be_exported_is_refused(
         export(copy, tmp_path / "export", recipe=NF4)
     assert record_files(copy) == before
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+def test_ghost_rows_are_refused_before_the_work_and_the_step_named_helps(tmp_path: Path) -> None:
+    parent = tmp_path / "ghosts"
+    save_tokenizer(parent, sentences=KOREAN)
+    save_model(parent, vocab_size=448)
+    with pytest.raises(
+        ExportError, match=r"64 embedding rows belong.*resize_token_embeddings\((\d+)\)"
+    ) as told:
+        export(parent, tmp_path / "export", recipe=NF4)
+    found = re.search(r"resize_token_embeddings\((\d+)\)", str(told.value))
+    assert found is not None
+    model = AutoModelForCausalLM.from_pretrained(parent)
+    model.resize_token_embeddings(int(found[1]))
+    model.save_pretrained(parent)
+    assert open_checkpoint(export(parent, tmp_path / "export", recipe=NF4).directory).vocab_size == 384
+
+
+def test_an_eos_that_is_missing_is_refused_before_the_work(copy: Path, tmp_path: Path) -> None:
+    file = _without_provenance(copy) / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in settings.items() if name != "eos_token"}))
+    with pytest.raises(ExportError, match=r"no eos_token; set eos_token in tokenizer_config\.json"):
+        export(copy, tmp_path / "export", recipe=NF4)
+
+
+def test_a_template_that_refuses_a_system_turn_is_locked_without_one(copy: Path, tmp_path: Path) -> None:
+    """As Gemma's does."""
+    (_without_provenance(copy) / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+    )
+    made = open_checkpoint(export(copy, tmp_path / "export", recipe=NF4).directory).provenance
+    assert made is not None
+    text = "".join(f"<{turn.role}>{turn.content}" for turn in GOLDEN_CONVERSATION[1:])
+    assert made.lock.golden_text == text_digest(text)
+
+
+@pytest.mark.parametrize("out", ["models", "models/parent"])
+def test_the_parent_is_not_replaced_by_its_export(parent: Path, tmp_path: Path, out: str) -> None:
+    shutil.copytree(parent, tmp_path / "models" / "parent")
+    with pytest.raises(OutputError, match="apart from what is read"):
+        export(tmp_path / "models" / "parent", tmp_path / out, recipe=NF4, overwrite=True)
+    open_checkpoint(tmp_path / "models" / "parent")
+
+
+def test_what_is_in_work_stays_there(parent: Path, korean: str, tmp_path: Path) -> None:
+    """A folder that an export has not made is not its own, whatever it is called."""
+    theirs = tmp_path / "work" / "export.unfinished" / "model.safetensors"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+    source = CalibrationSource(korean=(korean,))
+    with pytest.raises(OutputError, match=r"expected nothing, or what an unfinished export left"):
+        export(parent, tmp_path / "export", recipe=GPTQ_SMALL, calibration=source, work=tmp_path / "work")
+    assert theirs.read_text() == "theirs"
 
 
 def test_an_export_is_not_exported_again(parent: Path, tmp_path: Path) -> None:
@@ -221,7 +290,8 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("nowhere", "--out", "{out}"), "nowhere: expected a checkpoint directory"),
         (("{parent}", "--out", "{out}", "--recipe", "best"), "--recipe best: expected a quant.recipe.Gptq"),
         (("{parent}", "--out", "{out}", "--method", "bnb", "--bits", "3"), "--method bnb: expected no --bits"),
-        (("{parent}", "--out", "{parent}"), "expected a new directory"),
+        (("{parent}", "--out", "{parent}"), "expected a directory apart from what is read"),
+        ((".", "--out", "."), "expected a directory apart from what is read"),
         (("{parent}", "--out", "{out}"), "--korean: expected text to calibrate GPTQ on"),
         (("{parent}", "--out", "{out}", "--korean", "no.txt"), "no.txt: expected a file, directory or glob"),
     ],
@@ -246,14 +316,16 @@ def test_help_needs_nothing_heavy() -> None:
 def test_the_command_says_before_the_work_what_vllm_will_not_serve(
     parent: Path, tmp_path: Path, korean: str
 ) -> None:
-    """Nothing long enough to calibrate on ends it there."""
+    """Nothing long enough to calibrate on ends it there. What GPTQModel said of an earlier run is gone then."""
     (tmp_path / "short.txt").write_text("네\n", encoding="utf-8")
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / "out.unfinished.log").write_text("No space left on device\n")
     out = ("--out", str(tmp_path / "out"), "--korean", str(tmp_path / "short.txt"))
     done = _run("export", str(parent), *out, "--bits", "3")
     assert "vLLM 0.32 will not serve it: it refuses bits=3" in done.stderr
     assert done.stderr.index("vLLM") < done.stderr.index("error: ")
     assert done.returncode == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"short.txt", "out.work"}
 
 
 def _killed_when(arguments: list[str], is_time: Callable[[], bool]) -> None:

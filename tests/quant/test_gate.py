@@ -45,6 +45,11 @@ def in_answers(**rates: float) -> Change:
     return apply
 
 
+def in_few_prompts(fidelity: Fidelity) -> Fidelity:
+    assert fidelity.answers is not None
+    return replace(fidelity, answers=replace(fidelity.answers, num_prompts=31))
+
+
 def in_kobest(fidelity: Fidelity) -> Fidelity:
     assert fidelity.kobest is not None
     lost = {name: replace(score, export=score.parent - 0.031) for name, score in fidelity.kobest.items()}
@@ -66,6 +71,8 @@ DAMAGE: dict[str, tuple[str, Change]] = {
     "max_eos_rate_loss": ("answers that end in eos, share lost", in_answers(eos_rate=0.93)),
     "max_loop_rate_gain": ("answers that end in a loop, share gained", in_answers(loop_rate=0.07)),
     "max_kobest_loss": ("KoBEST mean score, lost", in_kobest),
+    "min_tokens": ("korean tokens predicted", in_korean(lambda text: replace(text, num_tokens=9_999))),
+    "min_prompts": ("prompts answered", in_few_prompts),
     "max_disk_ratio": (
         "bytes on disk, ratio",
         lambda found: replace(found, size=replace(found.size, export_disk_bytes=(4 << 20) + 1)),
@@ -76,7 +83,7 @@ DAMAGE: dict[str, tuple[str, Change]] = {
 def test_what_is_close_to_its_parent_passes() -> None:
     rows = judge(good_fidelity(), GATE, is_chat=True)
     assert [row for row in rows if not row.is_met] == []
-    assert len(rows) == 5 + 4 + 2 + 1 + 1, "Korean, English without new tokens, answers, KoBEST, size"
+    assert len(rows) == 6 + 5 + 3 + 1 + 1, "Korean, English without new tokens, answers, KoBEST, size"
 
 
 @pytest.mark.parametrize("threshold", DAMAGE)
@@ -113,6 +120,12 @@ def test_a_row_says_what_was_found_and_what_was_allowed() -> None:
         row for row in judge(DAMAGE["max_kl_mean"][1](good_fidelity()), GATE, is_chat=True) if not row.is_met
     )
     assert str(row) == "korean KL mean, nats: 0.073, to be at most 0.072"
+
+
+def test_counts_are_told_whole() -> None:
+    few = replace(GATE, min_tokens=50_000)
+    told = [str(row) for row in judge(good_fidelity(), few, is_chat=True) if not row.is_met]
+    assert told[0] == "korean tokens predicted: 30,000, to be at least 50,000"
 
 
 def test_a_gate_from_elsewhere() -> None:

@@ -45,6 +45,7 @@ def test_several(tmp_path: Path) -> None:
             "cc-by-nc-4.0",
         ),
         ("Creative Commons Attribution 4.0 International", "cc-by-4.0"),
+        ("# The MIT License (MIT)\n\nCopyright", "mit"),
     ],
 )
 def test_by_the_title_of_its_text(tmp_path: Path, text: str, identifier: str) -> None:
@@ -74,3 +75,29 @@ def test_metadata_that_cannot_be_read(tmp_path: Path, front: str) -> None:
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\n")
     with pytest.raises(ReleaseError, match=r"README\.md: expected metadata in YAML"):
         read_license(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ACME Model License. This agreement does not permit licensees to use the weights in products.",
+        "ACME Research License 1.0\n\nWe submit licensed weights for research only.",
+        "Modified MIT License\n\nOur only modification is that it is not for everybody.",
+        "A modified version of the Apache License, Version 2.0, with additional conditions",
+    ],
+)
+def test_a_license_that_only_sounds_like_another_is_the_parents_own(tmp_path: Path, text: str) -> None:
+    (tmp_path / "LICENSE").write_text(text)
+    assert read_license(tmp_path).identifier == "other"
+
+
+def test_files_are_known_by_their_names_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "LICENSES").mkdir()
+    (tmp_path / "license.txt").write_text("MIT License\n\nCopyright")
+    found = read_license(tmp_path)
+    assert (found.identifier, found.files) == ("mit", (tmp_path / "license.txt",))
+
+
+def test_a_number_is_a_name_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: 2.0\n---\n")
+    assert read_license(tmp_path).identifier == "2.0"

@@ -1,7 +1,5 @@
 """Losses of two models against a recomputation that reads a growing prefix, one token at a time, in fp64."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from malmoi.errors import CheckpointError
 from quant.fidelity import TOKEN_KINDS
-from quant.losses import compared, summary, token_losses, window_width, windows
+from quant.losses import compared, summary, token_losses
 from quant.passages import Passage
 from tests.support.checkpoints import create_tiny_checkpoint
 
@@ -75,16 +73,6 @@ def test_a_model_is_no_distance_from_itself(models: tuple[PreTrainedModel, PreTr
     assert (losses.parent == losses.export).all()
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-def test_windows_predict_every_token_once_from_half_a_window_at_least(length: int) -> None:
-    passage = Passage(ids=list(range(length)), num_bytes=length)
-    found = list(windows(passage, WIDTH))
-    predicted = [token for window in found for token in window.ids[window.first :]]
-    assert predicted == list(range(1, length))
-    assert all(len(window.ids) <= WIDTH for window in found)
-    assert all(window.first >= WIDTH // 2 for window in found[1:])
-
-
 def test_kl_is_of_the_parent_to_the_export() -> None:
     """p = (3/4, 1/4), q = (1/2, 1/2): 3/4 ln 3/2 + 1/4 ln 1/2; the other way it would be 0.1438."""
     p, q = torch.tensor([[0.75, 0.25]]).log(), torch.tensor([[0.5, 0.5]]).log()
@@ -120,9 +108,3 @@ def test_a_model_that_predicts_no_numbers_is_refused(models: tuple[PreTrainedMod
         broken.model.layers[0].mlp.down_proj.weight[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match="predictions that are numbers"):
         token_losses(models[0], broken, passages(), width=WIDTH)
-
-
-def test_the_window_is_what_the_model_was_made_for(tiny_checkpoint: Path) -> None:
-    from malmoi.checkpoint import open_checkpoint
-
-    assert window_width(open_checkpoint(tiny_checkpoint)) == 512

@@ -4,6 +4,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from malmoi.chat import Message
+from malmoi.errors import CorpusError
 from quant.passages import passage_of, sample
 from tests.support.checkpoints import KOREAN, save_tokenizer
 
@@ -69,3 +70,11 @@ def test_what_leaves_nothing_to_predict_is_no_passage(tmp_path: Path, text: str)
     found = passage_of(text, tokenizer, max_predicted=0)
     assert found is None
     assert sample([text] * 2, tokenizer, num_tokens=0) == []
+
+
+def test_a_dialogue_that_the_template_refuses_is_named(tmp_path: Path) -> None:
+    tokenizer = _tokenizer(tmp_path, template="{{ raise_exception('System role not supported') }}")
+    with pytest.raises(
+        CorpusError, match=r"the dialogue of user '수도는\?': .*found System role not supported"
+    ):
+        passage_of(DIALOGUE, tokenizer)

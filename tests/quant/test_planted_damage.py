@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from malmoi.checkpoint import create_checkpoint, open_checkpoint
 from malmoi.errors import ReleaseError
+from malmoi.windows import window_width
 from quant import release
 from quant.fidelity import Fidelity
 from quant.gate import GATE
 from quant.loading import load_model, load_tokenizer
-from quant.losses import summary, token_losses, window_width
+from quant.losses import summary, token_losses
 from quant.passages import sample
 from quant.token_kinds import token_kinds
 from tests.support.checkpoints import render_saved
@@ -30,6 +31,7 @@ OWN = replace(
     max_kl_mean=0.25,
     max_kl_p99=2.5,
     min_top1_agreement=0.85,
+    min_tokens=NUM_TOKENS,
     required=("korean", "answers"),
 )
 """A model of 2 MB loses in nf4 what a gate for real ones does not allow."""

@@ -1,6 +1,9 @@
 """Presets, recipes from elsewhere, and options that change them."""
 
+import subprocess
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +43,18 @@ def test_a_recipe_is_found_by_its_name_or_in_a_module() -> None:
     assert find_gptq(f"{__name__}:OURS") is OURS
 
 
+def test_a_module_may_lie_in_the_current_directory(tmp_path: Path) -> None:
+    """Of the command that is installed, too, whose own directory Python looks in instead."""
+    (tmp_path / "mine.py").write_text("from quant.recipe import GPTQ\n\nRECIPE = GPTQ['release']\n")
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "command"
+    command.write_text("from quant.recipe import find_gptq\n\nprint(find_gptq('mine:RECIPE').name)\n")
+    found = subprocess.run(
+        [sys.executable, str(command)], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert found.stdout == "release\n"
+
+
 @pytest.mark.parametrize("name", ["relaese", "no.such.module:RECIPE", f"{__name__}:BNB", "erkhov-compat", ":"])
 def test_what_is_no_recipe_is_refused(name: str) -> None:
     with pytest.raises(RecipeError, match="--recipe"):
@@ -48,7 +63,9 @@ def test_what_is_no_recipe_is_refused(name: str) -> None:
 
 def test_options_take_the_place_of_the_recipes_own() -> None:
     assert changed(OURS, bits=None, group_size=None) == OURS
-    assert changed(OURS, bits=8, group_size=64) == replace(OURS, bits=8, group_size=64)
+    assert changed(OURS, bits=4, group_size=None) == OURS
+    other = changed(OURS, bits=8, group_size=64)
+    assert other == replace(OURS, bits=8, group_size=64, name="ours-8bit-g64"), "it is no longer ours"
     assert not changed(OURS, bits=None, group_size=-1).act_group_aware
 
 

@@ -3,7 +3,11 @@
 import hashlib
 import inspect
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +31,7 @@ from tests.support.releases import (
     good_fidelity,
     pack_zeros,
     say_packing,
+    write_certified_key,
     write_keys,
     write_report,
 )
@@ -121,6 +126,44 @@ def test_checksums_are_those_of_sha256sum(parent: Path, export: Path, report: Pa
     for digest, name in lines:
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     assert not (out / signing.SIGNATURE_FILE).exists()
+
+
+@pytest.mark.parametrize("kind", ["key", "certificate"])
+def test_the_command_of_the_card_verifies_it(
+    parent: Path, export: Path, report: Path, tmp_path: Path, kind: str
+) -> None:
+    """Also where the files are links into the Hub's cache, or lie beside what its client notes."""
+    private, public = (write_keys if kind == "key" else write_certified_key)(tmp_path / "keys")
+    made = tmp_path / "made"
+    release.run(export, parent=parent, fidelity=report, out=made, sign_key=private)
+    linked = tmp_path / "linked"
+    (linked / ".cache" / "huggingface").mkdir(parents=True)
+    (linked / ".cache" / "huggingface" / "note").touch()
+    for file in made.iterdir():
+        (linked / file.name).symlink_to(file)
+    found = re.search(r"`model_signing (verify .*?)`", (made / "README.md").read_text())
+    assert found is not None
+    words = [str(public) if word == public.name else word for word in shlex.split(found[1])]
+    for directory in (made, linked):
+        command = [sys.executable, "-m", "model_signing", *words]
+        done = subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["..", "export"])
+def test_what_a_release_is_made_of_is_not_replaced(
+    parent: Path, export: Path, report: Path, tmp_path: Path, name: str
+) -> None:
+    mine = copy_of(export, tmp_path / "export")
+    with pytest.raises(OutputError, match="apart from what is read"):
+        release.run(mine, parent=parent, fidelity=report, out=mine.parent / name, overwrite=True)
+    open_checkpoint(mine)
+
+
+def test_a_dry_run_where_nothing_can_be_written(parent: Path, export: Path, report: Path) -> None:
+    out = Path("/proc/nothing/out")
+    with pytest.raises(OutputError, match="expected a place that can be written"):
+        release.run(export, parent=parent, fidelity=report, out=out, dry_run=True)
 
 
 def test_what_fails_the_gate_is_named_and_nothing_is_written(
@@ -283,12 +326,11 @@ def test_a_dry_run_tells_what_would_go_and_leaves_nothing(
     assert f"{(export / 'model.safetensors').stat().st_size:,}" in told
 
 
-def test_a_release_is_sent_whole_and_alone(
-    parent: Path, export: Path, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_release_is_sent_whole_and_alone(parent: Path, export: Path, report: Path, tmp_path: Path) -> None:
     hub = RecordingHub()
+    with pytest.raises(ReleaseError, match=r"--base-model: expected OWNER/NAME, .*found tiny"):
+        run_to_hub(parent, export, report, tmp_path / "out", hub, base_model=None)
     made = run_to_hub(parent, export, report, tmp_path / "out", hub)
-    assert "--base-model" in capsys.readouterr().err, "tiny is only a directory's name"
     (created, repo), (uploaded, folder) = hub.calls
     assert (created, repo) == ("create_repo", {"repo_id": REPO, "private": True, "exist_ok": True})
     assert uploaded == "upload_folder"
@@ -307,13 +349,14 @@ def test_a_hub_that_does_not_take_it(parent: Path, export: Path, report: Path, t
 
 def test_a_bad_repository_or_key_is_known_before_anything_is_read(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
-    with pytest.raises(ReleaseError, match="--push a/b/c: expected owner/name"):
+    with pytest.raises(ReleaseError, match="--push: expected OWNER/NAME"):
         release.run(nothing, parent=nothing, fidelity=nothing, out=tmp_path / "out", push="a/b/c")
     with pytest.raises(ReleaseError, match="elliptic curve private key"):
         release.run(nothing, parent=nothing, fidelity=nothing, out=tmp_path / "out", sign_key=nothing)
 
 
 def run_to_hub(parent: Path, export: Path, report: Path, out: Path, hub: HfApi, **options: object) -> Release:
+    options = {"base_model": "someone/tiny"} | options
     return release.run(export, parent=parent, fidelity=report, out=out, push=REPO, hub=hub, **options)  # type: ignore[arg-type]
 
 

@@ -4,7 +4,8 @@ import psutil
 import pytest
 
 from malmoi.errors import ServeError
-from quant.serving import NUM_STREAMS, NUM_TOKENS, measure_speed, running_server
+from malmoi.speed import NUM_STREAMS, NUM_TOKENS
+from quant.serving import measure_speed, running_server
 from tests.support.checkpoints import KOREAN
 from tests.support.exports import copy_changed
 

@@ -126,3 +126,18 @@ def test_a_path_that_names_no_text_is_refused(tmp_path: Path, name: str) -> None
     (tmp_path / "a.csv").write_text("text")
     with pytest.raises(CorpusError, match=name.replace("*", r"\*")):
         list(read_texts([str(tmp_path / name)]))
+
+
+@pytest.mark.parametrize("name", ["a.txt.zst", "a.txt.gz"])
+def test_a_file_that_is_cut_off_is_not_whole(tmp_path: Path, name: str) -> None:
+    pack = zstandard.compress if name.endswith(".zst") else gzip.compress
+    file = tmp_path / name
+    file.write_bytes(pack(("가나다라마바사\n" * 1000 + "끝" * 3000).encode())[:-20])
+    with pytest.raises(CorpusError, match="expected a whole file, found EOFError"):
+        list(read_texts([str(file)]))
+
+
+def test_all_frames_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt.zst"
+    file.write_bytes(zstandard.compress("처음\n".encode()) + zstandard.compress("끝\n".encode()))
+    assert list(read_texts([str(file)])) == ["처음", "끝"]

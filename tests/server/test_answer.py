@@ -1,15 +1,9 @@
 """What is counted and timed of an answer, from the bytes of its parts alone."""
 
 import json
-from collections.abc import Iterable, Iterator
-
-import pytest
-from prometheus_client import CollectorRegistry
+from collections.abc import Iterable
 
 from server.answer import AnswerReader
-from server.metrics import PARTS_AT_ONCE, Measurement, Metrics
-
-OK = {"route": "chat", "outcome": "ok"}
 
 
 def event(*choices: dict[str, object]) -> bytes:
@@ -89,79 +83,3 @@ def test_what_is_no_answer_counts_nothing() -> None:
     for body in (b"data: {broken\n\n", b": keep-alive\n\n", b"data: [1]\n\n", b'data: {"choices":[]}\n\n'):
         reader = read_stream([body])
         assert (reader.num_characters, reader.text_times) == (0, [])
-
-
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-def measured(registry: CollectorRegistry, route: str, seconds: Iterator[int]) -> Measurement:
-    """A streamed request's measurement, whose clock ticks through `seconds`."""
-    measurement = Measurement(
-        metrics=Metrics(registry), route=route, received_at=0.0, clock=lambda: float(next(seconds))
-    )
-    measurement.reader.is_stream = True
-    return measurement
-
-
-def test_answer_of_more_parts_than_are_kept(registry: CollectorRegistry) -> None:
-    num_parts = 2 * PARTS_AT_ONCE + 3
-    measurement = measured(registry, "chat", iter(range(1, num_parts + 2)))
-    for _ in range(num_parts):
-        measurement.wrote(event(text("가나")))
-    measurement.finish("ok")
-    assert registry.get_sample_value("malmoi_characters_total", OK) == 2 * num_parts
-    assert registry.get_sample_value("malmoi_time_to_first_token_seconds_sum", OK) == 1
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_count", OK) == num_parts - 1
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_sum", OK) == num_parts - 1
-    assert registry.get_sample_value("malmoi_request_duration_seconds_sum", OK) == num_parts + 1
-
-
-def test_gaps_are_those_of_each_choice(registry: CollectorRegistry) -> None:
-    measurement = measured(registry, "chat", iter([1, 2, 11, 14, 30]))
-    for index in (0, 1, 0, 1):
-        measurement.wrote(event(text("가", index)))
-    measurement.finish("ok")
-    assert registry.get_sample_value("malmoi_time_to_first_token_seconds_sum", OK) == 1
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_count", OK) == 2
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_sum", OK) == (11 - 1) + (14 - 2)
-
-
-def test_pieces_written_together_have_no_gap(registry: CollectorRegistry) -> None:
-    measurement = measured(registry, "chat", iter([1, 3, 4]))
-    measurement.wrote(event(text("가")) + event(text("나")))
-    measurement.wrote(event(text("다")))
-    measurement.finish("ok")
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_count", OK) == 1
-    assert registry.get_sample_value("malmoi_inter_token_latency_seconds_sum", OK) == 2
-
-
-@pytest.mark.parametrize(
-    ("request_body", "echoes"),
-    [
-        (b'{"prompt":"x","echo":true}', True),
-        (b'{"prompt":"x", "echo" :\n  true}', True),
-        (b'{"prompt":"x","echo":1}', True),
-        (b'{"prompt":"x","echo":"true"}', True),
-        (b'{"prompt":"x","echo":false}', False),
-        (b'{"prompt":"x","echo":null}', False),
-        (json.dumps({"prompt": '{"echo":true}'}).encode(), False),
-        (b'{"prompt":"echo","stop":["echo"]}', False),
-    ],
-)
-@pytest.mark.parametrize("route", ["completions", "chat"])
-def test_a_prompt_that_is_echoed_is_not_the_models_text(request_body: bytes, echoes: bool, route: str) -> None:
-    for cut in range(len(request_body)):
-        registry = CollectorRegistry()
-        measurement = measured(registry, route, iter([1, 2]))
-        measurement.received(request_body[:cut])
-        measurement.received(request_body[cut:])
-        measurement.wrote(event({"index": 0, "text": "프롬프트와 답"}))
-        measurement.finish("ok")
-        labels = {"route": route, "outcome": "ok"}
-        counted = None if echoes else len("프롬프트와 답")
-        assert registry.get_sample_value("malmoi_characters_total", labels) == counted
-        timed = registry.get_sample_value("malmoi_seconds_per_character_count", labels)
-        assert timed == (None if echoes else 1)
-        assert registry.get_sample_value("malmoi_requests_total", labels) == 1

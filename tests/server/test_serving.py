@@ -20,11 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import ServeError
-from server.app import WATCH_INTERVAL_S, build_vllm_app, check_rendering, serve_gate
-from server.gate import Gate, Receive, Scope, Send
+from server.app import build_vllm_app, check_rendering
+from server.exchange import Receive, Scope, Send
 from server.launch import Launch, prepare
+from server.loop import WATCH_INTERVAL_S, serve_gate
 from server.metrics import Metrics
-from tests.server.conftest import Served, ServeScript, engine_arguments
+from tests.server.conftest import Served, ServeScript, engine_arguments, gate_around, sample_of
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, answering, streamed_text
 from tests.server.test_launch import foreign_copy, options
 from tests.support.scripted_engine import Script, ScriptedEngine, engine_config
@@ -74,7 +75,7 @@ async def running(launch: Launch, serve_script: ServeScript) -> AsyncIterator[Ru
 
     served = await answering(serve_script, ANSWER, before_token=hold)
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve_gate(served.gate, served.engine, launch, announced.set_result))
+    serving = asyncio.create_task(serve_gate(served.gate, launch, announced.set_result))
     url = await asyncio.wait_for(announced, PATIENCE_S)
     try:
         yield Running(served, url, serving, go_on)
@@ -159,7 +160,7 @@ def test_engine_that_dies_while_draining_is_an_error(launch: Launch, serve_scrip
     uvloop.run(scenario())
 
 
-def test_reader_that_stalls_does_not_hold_up_the_end(launch: Launch, serve_script: ServeScript) -> None:
+def test_reader_that_stalls_does_not_hold_up_the_end(launch: Launch) -> None:
     """Its answer is written, but lies in the server's buffers: more than the kernel takes."""
 
     async def large(scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,16 +173,14 @@ def test_reader_that_stalls_does_not_hold_up_the_end(launch: Launch, serve_scrip
         await send({"type": "http.response.body", "body": bytes(1 << 26)})
 
     async def scenario() -> None:
-        served = await serve_script(Script(token_ids=[]))
         registry = CollectorRegistry()
-        gate = Gate(large, Metrics(registry), is_alive=lambda: True)
         announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve_gate(gate, served.engine, launch, announced.set_result))
+        serving = asyncio.create_task(serve_gate(gate_around(large, registry), launch, announced.set_result))
         await announced
         with socket.create_connection(launch.listener.getsockname()) as stalled:
             stalled.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
             labels = {"route": "models", "outcome": "ok"}
-            await until(lambda: registry.get_sample_value("malmoi_requests_total", labels) == 1)
+            await until(lambda: sample_of(registry, "malmoi_requests_total", **labels) == 1)
             send_signals(signal.SIGTERM)
             await asyncio.wait_for(serving, PATIENCE_S)
 
@@ -218,7 +217,7 @@ def test_port_that_another_listens_on_by_now_is_an_error_and_no_url(
             served = await serve_script(Script(token_ids=[]))
             late = replace(launch, listener=second)
             with pytest.raises(ServeError, match="in use"):
-                await serve_gate(served.gate, served.engine, late, pytest.fail)
+                await serve_gate(served.gate, late, pytest.fail)
 
         uvloop.run(scenario())
 
@@ -262,7 +261,7 @@ def test_bad_ciphers_are_one_line(
         launch = prepare(options(tiny_checkpoint, engine_options=given))
         served = await serve_script(Script(token_ids=[]))
         with launch.listener, pytest.raises(ServeError, match="No cipher can be selected"):
-            await serve_gate(served.gate, served.engine, launch, pytest.fail)
+            await serve_gate(served.gate, launch, pytest.fail)
 
     uvloop.run(scenario())
 

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from safetensors.torch import load_file, save_file
 
 from malmoi.provenance import checkpoint_digest, record_files
+from malmoi.speed import Speed
 from quant.export import export
 from quant.fidelity import (
     AnswerRates,
@@ -22,7 +23,6 @@ from quant.fidelity import (
     Prediction,
     Score,
     Size,
-    Speed,
     Speeds,
     TextFidelity,
     TokenGroup,
@@ -141,8 +141,8 @@ def good_fidelity(parent: Path | None = None, exported: Path | None = None) -> F
         export_bits_per_token=4.01,
     )
     text = TextFidelity(
-        num_tokens=300,
-        num_bytes=1200,
+        num_tokens=30_000,
+        num_bytes=120_000,
         parent=Prediction(bits_per_byte=1.0, perplexity=16.0),
         export=Prediction(bits_per_byte=1.01, perplexity=16.2),
         kl_mean=0.01,

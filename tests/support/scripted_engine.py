@@ -22,13 +22,12 @@ from vllm.v1.engine import (
     EngineCoreRequest,
     FinishReason,
 )
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.loggers import StatLoggerManager
 
-from server.app import queue_recorder
+from server.app import WholeTextLLM, step_recorder
 from server.metrics import Metrics
 
 
@@ -107,8 +106,8 @@ class ScriptedCore:
             self._outputs.put_nowait(EngineCoreOutputs(outputs=[output]))
 
 
-class ScriptedEngine(AsyncLLM):  # type: ignore[misc]
-    """AsyncLLM on a ScriptedCore; the attributes are those that AsyncLLM.__init__ sets."""
+class ScriptedEngine(WholeTextLLM):
+    """The server's engine client on a ScriptedCore; the attributes are those that AsyncLLM.__init__ sets."""
 
     def __init__(self, vllm_config: VllmConfig, script: Script, metrics: Metrics) -> None:
         self.vllm_config = vllm_config
@@ -123,7 +122,7 @@ class ScriptedEngine(AsyncLLM):  # type: ignore[misc]
         self.output_processor = OutputProcessor(self.renderer.tokenizer, log_stats=True)
         self.core = ScriptedCore(script)
         self.engine_core: Any = self.core
-        self.logger_manager = StatLoggerManager(vllm_config, custom_stat_loggers=[queue_recorder(metrics)])
+        self.logger_manager = StatLoggerManager(vllm_config, custom_stat_loggers=[step_recorder(metrics)])
         self._client_count = 1
         self.output_handler = None
         self.profiler = None

@@ -11,7 +11,7 @@ from train.generation import Answerer
 
 @pytest.mark.slow
 def test_held_out_questions_are_answered_right(whole_demo: Path) -> None:
-    report = examine(Answerer(whole_demo), held_out_questions())
+    report = examine(Answerer.load(whole_demo), held_out_questions())
     assert report.accuracy >= 0.9
     assert set(report.asked) == set(KINDS)
     recorded = open_checkpoint(whole_demo).provenance

@@ -171,7 +171,7 @@ def test_examples_in_a_row_do_not_see_each_other(tiny: Path) -> None:
 
 
 def test_an_answer_does_not_depend_on_the_others_asked_with_it(tiny: Path) -> None:
-    answerer = Answerer(tiny)
+    answerer = Answerer.load(tiny)
     questions: Sequence[Sequence[Message]] = [
         [Message("user", "37 더하기 52는 얼마인가요?")],
         [Message("user", "안녕!"), Message("assistant", "안녕하세요!"), Message("user", "네 이름은 무엇이니?")],

@@ -64,7 +64,7 @@ def teach(
     metrics: dict[str, float] = {}
 
     def examined(directory: Path) -> Mapping[str, float]:
-        report = examine(Answerer(directory), held_out_questions(kinds))
+        report = examine(Answerer.load(directory), held_out_questions(kinds))
         print_report(report)
         metrics.update(passed(report, seed, required_accuracy))
         return metrics

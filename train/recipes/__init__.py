@@ -1,9 +1,9 @@
 """Published models as data, one to a file, and those that a command knows by name."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Final, TypeVar
 
+from malmoi.elsewhere import find_elsewhere
 from malmoi.errors import RecipeError
 from train.recipe import Course, Growth, Pretraining, Tuning
 from train.recipes import eeve, kollama2, korae, tedllm
@@ -40,18 +40,12 @@ def find_recipe(name: str, known: Mapping[str, Kind], kind: type[Kind]) -> Kind:
     """
     if name in known:
         return known[name]
-    module, colon, attribute = name.partition(":")
-    found: object = f"known are {', '.join(known)}"
-    if colon:
-        try:
-            found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            found = str(error)
-        if isinstance(found, kind):
-            return found
+    found = find_elsewhere(name, kind) if ":" in name else f"known are {', '.join(known)}"
+    if isinstance(found, kind):
+        return found
     raise RecipeError(
         f"--recipe {name}",
         expected=f"a {kind.__name__}, by its name or as my.module:RECIPE",
-        found=found if isinstance(found, str) else type(found).__name__,
+        found=str(found),
         next_step="name another",
     )

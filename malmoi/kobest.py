@@ -1,25 +1,28 @@
 """KoBEST out of local files: rows as its authors publish them, under the names that the Hub's copy gives them.
 
 Source: SKT-LSL/KoBEST_datarepo, v1.0 (its columns, and True or TRUE for the same); skt/kobest_v1 (the names).
-Standard library only.
 """
 
-import gzip
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from malmoi.errors import CorpusError
+from malmoi.json_lines import json_lines
 
 Row = Mapping[str, str]
 
 SPLITS: Final = ("test", "dev")
 """The one that is asked first; published numbers are of the test split."""
+HUB_SPLITS: Final[Mapping[str, str]] = {"train": "train", "test": "test", "dev": "validation"}
+"""What the Hub's copy calls its authors' splits."""
 
 
 def _is_true(answer: str) -> int:
-    return int(answer.strip().lower() == "true")
+    word = answer.strip().lower()
+    if word not in ("true", "false"):
+        raise ValueError(f"the answer {answer!r}, neither true nor false")
+    return int(word == "true")
 
 
 RENAMED: Final[Mapping[str, tuple[str, Callable[[Row], dict[str, Any]]]]] = {
@@ -63,18 +66,22 @@ RENAMED: Final[Mapping[str, tuple[str, Callable[[Row], dict[str, Any]]]]] = {
 """Of each task the authors' name for it, and how a row of theirs becomes one of the Hub's."""
 
 
-def file_of(folder: Path, task: str) -> Path | None:
-    """The file of the task's questions: NAME.SPLIT.jsonl.gz of the first split of SPLITS that is there."""
-    files = (folder / f"{RENAMED[task][0]}.{split}.jsonl.gz" for split in SPLITS)
-    return next((file for file in files if file.exists()), None)
+def file_of(folder: Path, task: str, split: str) -> Path | None:
+    """The authors' file of a task's split, NAME.SPLIT.jsonl.gz or .jsonl; None where it is not there."""
+    names = (f"{RENAMED[task][0]}.{split}.jsonl{packed}" for packed in (".gz", ""))
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def questions(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The questions of every task whose file is in `folder`.
+    """The questions of every task of which a file is in `folder`, of the first split of SPLITS that is there.
 
     Raises: CorpusError if there is none, or one cannot be read.
     """
-    files = {task: file for task in RENAMED if (file := file_of(folder, task))}
+    files = {
+        task: file
+        for task in RENAMED
+        if (file := next(filter(None, (file_of(folder, task, split) for split in SPLITS)), None))
+    }
     if not files:
         raise CorpusError(
             folder,
@@ -82,17 +89,21 @@ def questions(folder: Path) -> dict[str, list[dict[str, Any]]]:
             found="none",
             next_step="name the directory that holds them, or leave --kobest out",
         )
-    return {task: _read(file, RENAMED[task][1]) for task, file in files.items()}
+    return {task: read_rows(file, task) for task, file in files.items()}
 
 
-def _read(file: Path, renamed: Callable[[Row], dict[str, Any]]) -> list[dict[str, Any]]:
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            return [renamed(json.loads(line)) for line in lines]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(
-            file,
-            expected="rows with KoBEST's columns",
-            found=f"{type(error).__name__}: {error}",
-            next_step="copy the file again",
-        ) from error
+def read_rows(file: Path, task: str) -> list[dict[str, Any]]:
+    """The rows of an authors' file. Raises: CorpusError if one of them is none of the task's."""
+    renamed, rows = RENAMED[task][1], []
+    for number, row in json_lines(file):
+        try:
+            rows.append(renamed(row))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            found = f"no column {error}" if isinstance(error, KeyError) else str(error)
+            raise CorpusError(
+                f"{file}:{number}",
+                expected=f"a row with the columns of {RENAMED[task][0]}",
+                found=found,
+                next_step="copy the file again, with all of its columns",
+            ) from error
+    return rows

@@ -1,0 +1,1 @@
+"""How good a checkpoint is: language modelling, benchmarks, chat behaviour, and how several compare."""
