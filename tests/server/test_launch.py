@@ -194,7 +194,7 @@ def test_port_with_connections_of_a_server_that_ended_can_be_served_again() -> N
 
 def test_address_that_is_not_of_this_machine(tiny_checkpoint: Path) -> None:
     with pytest.raises(ServeError, match=r"203\.0\.113\.1:0: expected an address to listen on"):
-        prepare(options(tiny_checkpoint, host="203.0.113.1"))
+        prepare(options(tiny_checkpoint, host="203.0.113.1", open_to_all=True))
 
 
 @pytest.mark.parametrize(
