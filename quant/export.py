@@ -151,6 +151,21 @@ def _refuse_foreign(request: Request) -> None:
         )
 
 
+def clear_unfinished(request: Request, *, ignore_errors: bool = False) -> None:
+    """Removes all of it but its identity: killed midway, the rest is still known as an export's."""
+    for path in list(request.unfinished.glob("*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+        elif path != request.identity:
+            path.unlink()
+
+
+def remove_unfinished(request: Request) -> None:
+    """Removes the export's own folder."""
+    clear_unfinished(request, ignore_errors=True)
+    shutil.rmtree(request.unfinished, ignore_errors=True)
+
+
 def _ended(request: Request, error: apart.EndedError) -> ExportError | OutputError:
     """Cleans up behind the process, which GPTQModel ends where one of its threads fails."""
     partial = request.out.with_name(request.out.name + PARTIAL_SUFFIX)
@@ -158,7 +173,7 @@ def _ended(request: Request, error: apart.EndedError) -> ExportError | OutputErr
     is_full = FULL in said or any(_free_bytes(place) < FULL_BYTES for place in (partial, request.work))
     shutil.rmtree(partial, ignore_errors=True)
     if not request.is_resumable:
-        shutil.rmtree(request.unfinished, ignore_errors=True)
+        remove_unfinished(request)
     return failed(request, (said.strip().splitlines() or [str(error)])[-1], is_full=is_full)
 
 

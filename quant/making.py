@@ -31,7 +31,16 @@ from malmoi.provenance import (
 from malmoi.servable import why_gptq_is_refused
 from quant import bnb, gptq
 from quant.calibration import CalibrationSet, calibration_set
-from quant.export import Export, Peak, Request, described, failed, open_parent
+from quant.export import (
+    Export,
+    Peak,
+    Request,
+    clear_unfinished,
+    described,
+    failed,
+    open_parent,
+    remove_unfinished,
+)
 from quant.layers import Width, linear_layers
 from quant.packing import SECOND_CONFIG
 from quant.recipe import Bnb, Gptq
@@ -263,7 +272,8 @@ def _unfinished(request: Request, origin: Origin, recipe: Gptq) -> Iterator[Path
     with sole_writer(request.unfinished):
         file = request.identity
         if not (request.is_resumable and file.exists() and file.read_text() == identity):
-            _clear(request.unfinished, file)
+            file.write_text("")  # from here on nothing of it is gone on from
+            clear_unfinished(request)
             file.write_text(identity)
         try:
             yield request.unfinished
@@ -275,17 +285,10 @@ def _unfinished(request: Request, origin: Origin, recipe: Gptq) -> Iterator[Path
 
 
 def _remove(request: Request) -> None:
-    shutil.rmtree(request.unfinished, ignore_errors=True)
+    request.identity.write_text("")
+    remove_unfinished(request)
     with suppress(OSError):  # not empty: a log, or what others have not finished
         request.work.rmdir()
-
-
-def _clear(folder: Path, identity: Path) -> None:
-    """Removes all but the identity, which is empty until then: killed, it is still known as an export's."""
-    identity.write_text("")
-    for path in folder.iterdir():
-        if path != identity:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _peak() -> Peak:

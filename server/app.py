@@ -25,7 +25,7 @@ from vllm.entrypoints.serve.tokenize.protocol import (
     TokenizeChatRequest,
     TokenizeCompletionRequest,
 )
-from vllm.exceptions import VLLMClientError
+from vllm.exceptions import VLLMClientError, VLLMValidationError
 from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine import EngineCoreRequest
@@ -56,6 +56,8 @@ from server.routes import ROUTES
 from server.safety import Check, build_classifier
 from server.slots import Slots
 
+NO_TEXT = "No text fits the schema, grammar, pattern or choice that was asked for."
+"""vLLM would answer 500: it masks every token, samples one even so, and ends with an error."""
 REQUESTS_OF_PATHS: dict[str, tuple[Any, ...]] = {
     "/v1/chat/completions": (ChatCompletionRequest,),
     "/v1/completions": (CompletionRequest,),
@@ -170,7 +172,8 @@ class WholeTextOutputs(OutputProcessor):  # type: ignore[misc]
         life, parameters = LIFE.get(), request.sampling_params
         if queue is not None and parameters is not None:
             is_delta = parameters.output_kind == RequestOutputKind.DELTA
-            queue = WholeTextQueue(queue, life, is_delta=is_delta)
+            no_text = VLLMValidationError(NO_TEXT) if parameters.structured_outputs is not None else None
+            queue = WholeTextQueue(queue, life, is_delta=is_delta, no_text=no_text)
         super().add_request(request, prompt, parent_req, request_index, queue)
         if life is not None and request_index == 0:
             life.prompt_tokens += len(request.prompt_token_ids or ())

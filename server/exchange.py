@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from server.answer import EVENT_END
 from server.life import Life, Outcome
 from server.metrics import Measurement
 from server.refusal import Header, Late, Refusal, TooLarge, TooSlow
@@ -27,6 +28,8 @@ RECEIVED_AT = "malmoi.received_at"
 DISCONNECT: Message = {"type": "http.disconnect"}
 ERROR_EVENT = b'data: {"error"'
 """How vLLM begins the event of a stream that holds an error."""
+ROLE = b'"delta":{"role":'
+"""In the events that a chat stream begins with, before the engine's first token is looked at."""
 DISCARD_S = 5.0
 """How long the rest of a refused request's body is read and thrown away, so that its client can read why."""
 LAST_WORDS_S = 1.0
@@ -57,6 +60,7 @@ class Exchange:
         self._body: bytes | None = None
         self._unread = _has_body(scope)
         self._held_start: Message | None = None
+        self._held_parts = b""
         self._is_stream = False
         self._failure: Refusal | None = None
         self._is_over = False
@@ -158,7 +162,7 @@ class Exchange:
             self.stopped = "gone"
 
     async def send(self, message: Message) -> None:
-        """The app's. The status of a stream is written with its first part: an error there is a status."""
+        """The app's. The status of a stream is written with its first text: an error before it is a status."""
         if self._is_over or self.stopped:
             return
         if message["type"] == "http.response.start":
@@ -173,10 +177,14 @@ class Exchange:
             if body.startswith(ERROR_EVENT):
                 await self._answer_error(body)
                 return
+            self._held_parts += body
+            if ROLE in body and body.count(ROLE) == body.count(EVENT_END) and message.get("more_body", False):
+                return
             start, self._held_start = self._held_start, None
+            message = {**message, "body": self._held_parts}
             await self._begin(start["status"], start.get("headers", ()))
         self._is_over = not message.get("more_body", False)
-        self._measurement.wrote(body)
+        self._measurement.wrote(message.get("body", b""))
         self.writing_since = time.perf_counter()
         await self._send(message)
         self.writing_since = None

@@ -38,12 +38,16 @@ class WholeTextQueue:
     """Stands in front of a request's queue; of its `life`, if it has one, tokens and times are told.
 
     is_delta: outputs hold what is new; else each holds all.
+    no_text: what to end with where the engine fails before the first token, and the request is to blame.
     """
 
-    __slots__ = ("_held", "_is_delta", "_is_first", "_kept", "_life", "_queue")
+    __slots__ = ("_held", "_is_delta", "_is_first", "_kept", "_life", "_no_text", "_queue")
 
-    def __init__(self, queue: Queue, life: Life | None, *, is_delta: bool) -> None:
+    def __init__(
+        self, queue: Queue, life: Life | None, *, is_delta: bool, no_text: Exception | None = None
+    ) -> None:
         self._queue = queue
+        self._no_text = no_text
         self._life = life
         self._is_delta = is_delta
         self._held: Any = None
@@ -63,6 +67,11 @@ class WholeTextQueue:
             return
         if self._life is not None:
             self._tell(output)
+        if self._no_text is not None:
+            if output.outputs[0].finish_reason == "error":
+                self._queue.put(self._no_text)
+                return
+            self._no_text = None
         has_text = output.finished
         for completion in output.outputs:
             has_finished = completion.finish_reason is not None

@@ -121,10 +121,14 @@ class Live:
             self.num_waiting = stats.num_waiting_reqs
             self.add("kv_cache", stats.kv_cache_usage, self._clock())
 
+    @property
+    def latest(self) -> int:
+        """Number of the present interval."""
+        return int(self._clock() // INTERVAL_S)
+
     def percentiles(self) -> dict[Series, dict[str, list[float | None]]]:
         """Of each series and percentile NUM_INTERVALS values, the latest last; None where nothing happened."""
-        latest = int(self._clock() // INTERVAL_S)
-        numbers = range(latest - NUM_INTERVALS + 1, latest + 1)
+        numbers = range(self.latest - NUM_INTERVALS + 1, self.latest + 1)
         kept = [self._intervals[number % NUM_INTERVALS] for number in numbers]
         chosen = [
             interval if interval.number == number else None

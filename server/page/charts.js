@@ -48,7 +48,9 @@ class Chart {
     this.svg.addEventListener("blur", () => this.read(null));
   }
 
-  draw({ series, interval_s: interval }) {
+  draw({ series, interval_s: interval, latest }) {
+    if (this.cursor !== null) this.cursor = Math.max(0, this.cursor - (latest - this.number)); // the same moment
+    this.number = latest;
     this.interval = interval;
     this.points = series[this.kind.series];
     this.count = this.points.p50.length;

@@ -88,6 +88,7 @@ def describe_live(metrics: Metrics) -> dict[str, object]:
     live, budget = metrics.live, metrics.budget
     return {
         "interval_s": INTERVAL_S,
+        "latest": live.latest,
         "series": live.percentiles(),
         "running": metrics.num_running,
         "waiting": metrics.num_waiting,

@@ -25,7 +25,7 @@ from malmoi.errors import CheckpointError, ExportError, MalmoiError, OutputError
 from malmoi.files import PARTIAL_SUFFIX
 from malmoi.provenance import checkpoint_digest, record_files, text_digest
 from quant.calibration import CalibrationSource
-from quant.export import export
+from quant.export import Request, clear_unfinished, export, remove_unfinished
 from quant.recipe import BNB, GPTQ, Calibration, Gptq
 from tests.support.checkpoints import KOREAN, create_tiny_checkpoint, save_model, save_tokenizer
 from tests.support.exports import create_grown_chat
@@ -405,3 +405,24 @@ def test_gptq_on_a_full_disk(parent: Path, small_disk: Path, korean: str) -> Non
     with pytest.raises(OutputError, match="found a full disk"):
         export(parent, small_disk / "export", recipe=GPTQ["release"], calibration=source)
     assert not list(small_disk.iterdir())
+
+
+def test_killed_while_it_is_removed_it_is_still_known(parent: Path, korean: str, tmp_path: Path) -> None:
+    """A folder without its identity is nobody's, so that goes last."""
+    request = Request(
+        checkpoint=parent,
+        out=tmp_path / "export",
+        recipe=GPTQ_SMALL,
+        calibration=CalibrationSource(korean=(korean,)),
+        seed=0,
+        work=tmp_path / "work",
+        is_resumable=False,
+        overwrite=False,
+    )
+    (request.unfinished / "layers").mkdir(parents=True)
+    for file in (request.identity, request.unfinished / "logs"):
+        file.touch()
+    clear_unfinished(request)
+    assert list(request.unfinished.iterdir()) == [request.identity]
+    remove_unfinished(request)
+    assert not request.unfinished.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from vllm.v1.engine import FinishReason
 
 from server.bounds import Bounds
 from server.exchange import Receive, Scope, Send
@@ -250,6 +251,24 @@ def test_error_that_a_stream_begins_with_is_its_status(serve_script: ServeScript
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["error"]["code"] == 500
         assert served.sample("malmoi_requests_total", route="chat", outcome="failed") == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("fields", "status"), [({"structured_outputs": {"grammar": "root ::= root"}}, 400), ({}, 500)]
+)
+def test_schema_that_no_text_fits_is_the_requests_fault(
+    serve_script: ServeScript, stream: bool, fields: dict[str, object], status: int
+) -> None:
+    async def scenario() -> None:
+        served = await serve_script(Script(token_ids=[]))
+        served.engine.core.script = Script(token_ids=[0], finish_reason=FinishReason.ERROR)
+        async with client_of(served) as client:
+            answer = await chat(client, stream=stream, **fields)
+        assert answer.status_code == status
+        assert ("No text fits" in answer.json()["error"]["message"]) == (status == 400)
 
     asyncio.run(scenario())
 
