@@ -1,7 +1,7 @@
 """Two models read the same texts: what each loses on every token, and how far their predictions are apart."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -37,6 +37,11 @@ class TokenLosses:
     agrees: NDArray[np.bool_]
     """Whether both models find the same token likeliest."""
 
+    def put(self, place: int, piece: Sequence[torch.Tensor]) -> None:
+        """Writes ids, losses of both, KL and agreement of (n,) tokens each, from `place` on."""
+        for field, numbers in zip(fields(self), piece, strict=True):
+            getattr(self, field.name)[place : place + len(numbers)] = numbers.numpy()
+
     def of(self, chosen: NDArray[np.bool_]) -> "TokenLosses":
         """Those of the tokens where `chosen` is true."""
         return TokenLosses(
@@ -59,15 +64,25 @@ def token_losses(
     """
     parts = sorted(
         (window for passage in passages for window in windows(passage.ids, width)),
-        key=lambda part: len(part.ids),
+        key=lambda part: -len(part.ids),
     )
     rows = max(1, LOGITS_AT_ONCE // (width * parent.config.vocab_size))
-    found: list[tuple[torch.Tensor, ...]] = []
+    # Made beforehand: small tensors kept between freed large ones would hold the heap open, 20 GB of it.
+    num_tokens = sum(len(part.ids) - part.first for part in parts)
+    losses = TokenLosses(
+        ids=np.empty(num_tokens, np.int64),
+        parent=np.empty(num_tokens),
+        export=np.empty(num_tokens),
+        kl=np.empty(num_tokens),
+        agrees=np.empty(num_tokens, np.bool_),
+    )
+    done = 0
     with torch.inference_mode():
         for start in tqdm(range(0, len(parts), rows), unit="batch", disable=None):
-            found += _batch_losses(parent, export, parts[start : start + rows])
-    ids, of_parent, of_export, kl, agrees = (torch.cat(column).numpy() for column in zip(*found, strict=True))
-    for model, numbers in ((parent, of_parent), (export, of_export)):
+            for piece in _batch_losses(parent, export, parts[start : start + rows]):
+                losses.put(done, piece)
+                done += len(piece[0])
+    for model, numbers in ((parent, losses.parent), (export, losses.export)):
         if not np.isfinite(numbers).all():
             raise CheckpointError(
                 model.name_or_path,
@@ -75,13 +90,7 @@ def token_losses(
                 found=f"{np.count_nonzero(~np.isfinite(numbers))} of {len(numbers)} that are not",
                 next_step="export it again; if the parent's are not either, train it again",
             )
-    return TokenLosses(
-        ids=ids,
-        parent=of_parent.astype(np.float64),
-        export=of_export.astype(np.float64),
-        kl=kl.astype(np.float64),
-        agrees=agrees,
-    )
+    return losses
 
 
 def _batch_losses(

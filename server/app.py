@@ -5,7 +5,8 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -283,12 +284,21 @@ async def check_rendering(checkpoint: Checkpoint, app: FastAPI) -> None:
 async def render_golden(app: FastAPI) -> Rendering:
     """The golden conversation: its text by the served tokenizer, its token ids by the app's own handler.
 
+    Without its system turn where the template refuses one, as Gemma's does.
+
     Raises: TemplateError or VLLMClientError for a template that refuses it.
     """
     messages = [message.as_dict() for message in chat.GOLDEN_CONVERSATION]
-    text = app.state.online_renderer.renderer.get_tokenizer().apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=False
+    render = partial(
+        app.state.online_renderer.renderer.get_tokenizer().apply_chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
     )
+    try:
+        text = render(messages)
+    except TemplateError:
+        messages = [message for message in messages if message["role"] != "system"]
+        text = render(messages)
     request = TokenizeChatRequest(messages=messages, add_generation_prompt=True)
     tokenized = await app.state.serving_tokenization.create_tokenize(
         request, Request({"type": "http", "headers": []})
@@ -310,5 +320,6 @@ def end_at_once(number: int, _frame: object) -> None:
 
     An exception raised here would surface inside a callback of the event loop or of vLLM, and be lost there.
     """
-    os.write(sys.stderr.fileno(), f"ended by {signal.Signals(number).name} while starting\n".encode())
+    with suppress(OSError):  # of a full disk
+        os.write(sys.stderr.fileno(), f"ended by {signal.Signals(number).name} while starting\n".encode())
     os._exit(128 + number)

@@ -18,11 +18,12 @@ from malmoi import signing
 from malmoi.chat import GENERATION_PROMPT
 from malmoi.checkpoint import Checkpoint, open_checkpoint
 from malmoi.errors import ServeError
+from malmoi.memory import GIB, available_memory_bytes
 from malmoi.provenance import library_versions
 from server import machine
 from server.bounds import Bounds
 from server.keys import read_keys
-from server.machine import GIB, Setting
+from server.machine import Setting
 from server.objective import Objective
 from server.orphan import SERVED_BY
 from server.quantization import BITSANDBYTES_PLUGIN, check_servable
@@ -118,6 +119,8 @@ def prepare(options: Options) -> Launch:
     for note in checkpoint.notes:
         logger.warning("%s", note)
     check_servable(checkpoint, on_cpu=on_cpu)
+    if on_cpu:
+        machine.check_shared_memory()
     template_options = choose_template(checkpoint, options.template)
     settings = choose_environment(on_cpu=on_cpu)
     name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
@@ -157,10 +160,17 @@ def prepare(options: Options) -> Launch:
 
 
 def check_access(options: Options) -> None:
-    """Raises ServeError for no keys where others than this machine reach the server, or a file that is none."""
+    """Warns where others than this machine are let in without keys, as they asked for.
+
+    Raises: ServeError where they did not ask for it, or the file of keys is none.
+    """
     if options.keys is not None:
         read_keys(options.keys)
-    elif not (options.open_to_all or is_loopback(options.host)):
+    elif is_loopback(options.host):
+        pass
+    elif options.open_to_all:
+        logger.warning("--open-to-all: whoever reaches %s may use it, without limits", options.host)
+    else:
         raise ServeError(
             f"--host {options.host}",
             expected="keys, where others than this machine can reach the server",
@@ -400,7 +410,7 @@ def size_kv_cache(checkpoint: Checkpoint, arguments: Namespace) -> None:
     size = machine.kv_cache_bytes(
         checkpoint,
         max_model_len=asked if asked > 0 else int(longest),
-        available_bytes=machine.available_memory_bytes(),
+        available_bytes=available_memory_bytes(),
     )
     arguments.kv_cache_memory_bytes = size
     logger.info("--kv-cache-memory-bytes=%d: %.2f GiB; vLLM would take 92 %% of all memory", size, size / GIB)

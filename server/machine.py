@@ -1,6 +1,6 @@
 """What this machine is, and the engine settings that make the default the fast one on it.
 
-What the CPU settings bring is measured by benchmarks/serve_overhead.
+What the CPU settings bring is measured by benchmarks/serving.
 """
 
 import os
@@ -13,19 +13,17 @@ from pathlib import Path
 
 from malmoi.checkpoint import Checkpoint
 from malmoi.errors import ServeError
+from malmoi.memory import GIB
 
-GIB = 1 << 30
 KV_BLOCK_TOKENS = 128
 """vLLM's KV cache block on a CPU, in tokens."""
 FULL_SEQUENCES = 32
 """Sequences of full length the KV cache is sized for where memory allows."""
 PROCESSES_BYTES = int(2.5 * GIB)
 """Resident memory of the API, engine and worker processes besides weights and KV cache."""
-CGROUP_FILES = (
-    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
-"""Of version 2 and 1: folder, limit, use, and in memory.stat the page cache in it, given back on demand."""
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_BYTES = 240 << 20
+"""What vLLM asks to be free there for a ring by which engine and worker talk; one GPU has no worker."""
 TCMALLOC_PATHS = ("/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
 
@@ -80,6 +78,17 @@ def _preloaded(environment: Mapping[str, str]) -> str:
     return ":".join([*found, given] if given else found)
 
 
+def check_shared_memory(folder: Path = SHARED_MEMORY) -> None:
+    """Raises ServeError where the CPU engine's processes would not find room to talk."""
+    if folder.is_dir() and (free := shutil.disk_usage(folder).free) < SHARED_MEMORY_BYTES:
+        raise ServeError(
+            folder,
+            expected=f"{SHARED_MEMORY_BYTES >> 20} MiB free, through which the engine's processes talk",
+            found=f"{free >> 20} MiB",
+            next_step="free some; a container is given more by --shm-size 512m",
+        )
+
+
 def kv_bytes_per_token(checkpoint: Checkpoint) -> int:
     """Bytes of keys and values that one token occupies in all layers, at 16 bits each.
 
@@ -124,24 +133,6 @@ def kv_cache_bytes(checkpoint: Checkpoint, *, max_model_len: int, available_byte
             next_step="free some memory, serve a quantized export, or shorten sequences: -- --max-model-len N",
         )
     return max(one_sequence, min(FULL_SEQUENCES * one_sequence, left // 2))
-
-
-def available_memory_bytes(root: Path = Path("/")) -> int:
-    """Bytes this process tree may still take: free memory of the machine, or of its container."""
-    available = _numbers(root / "proc/meminfo")["MemAvailable"] * 1024
-    for folder, limit, used, cache in CGROUP_FILES:
-        file = root / folder / limit
-        if file.exists() and file.read_text(encoding="ascii").strip() != "max":
-            in_use = int((root / folder / used).read_text(encoding="ascii"))
-            kept = in_use - _numbers(root / folder / "memory.stat")[cache]
-            available = min(available, int(file.read_text(encoding="ascii")) - kept)
-    return available
-
-
-def _numbers(file: Path) -> dict[str, int]:
-    """The first number of each line, by the name in front of it."""
-    lines = map(str.split, file.read_text(encoding="ascii").splitlines())
-    return {name.rstrip(":"): int(number) for name, number, *_ in lines}
 
 
 def apply(settings: list[Setting]) -> None:

@@ -9,7 +9,7 @@ from benchmarks.gpu.shapes import Shape
 from benchmarks.gpu.skipping import Part
 from benchmarks.gpu.training import STEPS, Steps
 from benchmarks.machine import GIB
-from benchmarks.serve_overhead.load import INPUT_TOKENS, OUTPUT_TOKENS
+from benchmarks.serving.load import INPUT_TOKENS, OUTPUT_TOKENS
 
 TITLES: Mapping[Part, str] = {
     "training": "Training stages against the gradient hook",

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.gpu.skipping import Device
-from benchmarks.serve_overhead import load
-from benchmarks.serve_overhead.load import Load
-from benchmarks.serve_overhead.servers import BIN, Contender, running
+from benchmarks.serving import load
+from benchmarks.serving.load import Load
+from benchmarks.serving.servers import BIN, Contender, running
 
 NUM_REQUESTS: Final[dict[Device, dict[int, int]]] = {
     "cuda": {1: 32, 8: 128, 32: 512, 128: 1024},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.serve_overhead.model import FIRST_SYLLABLE, NUM_SYLLABLES
+from benchmarks.serving.model import FIRST_SYLLABLE, NUM_SYLLABLES
 from malmoi.checkpoint import Checkpoint, create_checkpoint, open_checkpoint
 from malmoi.provenance import Origin
 from tests.support.checkpoints import SENTENCES, render_saved, save_model, save_tokenizer

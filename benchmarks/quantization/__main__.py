@@ -10,16 +10,18 @@ import tyro
 
 from benchmarks.machine import this_machine
 from benchmarks.quantization import report, texts
-from benchmarks.quantization.runs import Run, run
+from benchmarks.quantization.runs import run
 from benchmarks.results import emptied, this_command, write_json
+from malmoi.checkpoint_files import read_json
 from malmoi.errors import reported_in_one_line
 
 WORK = Path("build/benchmarks/quantization")
+CONTENDERS = ("ours", "gptqmodel")
 PACKAGES = ("malmoi", "torch", "transformers", "gptqmodel")
 
 
 def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, out: Path = WORK) -> None:
-    """Quantize a checkpoint in both ways, and compare the exports with it.
+    """Quantize a checkpoint in both ways, and compare the exports with it. Stopped, the same command goes on.
 
     Args:
         checkpoint: trained on Korean and English, best with a grown vocabulary.
@@ -34,7 +36,12 @@ def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, 
     from quant.recipe import find_gptq
 
     command, machine = this_command("benchmarks.quantization"), this_machine(*PACKAGES)
-    emptied(out)
+    earlier = read_json(out / "results.json") if (out / "results.json").exists() else {}
+    results: dict[str, Any] = {"command": command, "machine": asdict(machine), "runs": [], "fidelity": {}}
+    if earlier.get("command") == command and len(earlier["fidelity"]) < len(CONTENDERS):
+        results |= {name: earlier[name] for name in ("machine", "runs", "fidelity")}
+    else:
+        emptied(out)
     parent = open_checkpoint(checkpoint)
     group_size = gptq.fit(find_gptq("release"), linear_layers(parent)).group_size
     files = texts.split({"korean": korean, "english": english}, out.absolute() / "texts")
@@ -43,20 +50,18 @@ def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, 
         "ours": [str(checkpoint.absolute()), *calibration],
         "gptqmodel": [str(checkpoint.absolute()), str(group_size), calibration[1]],
     }
-    runs: list[Run] = []
-    for repeat in range(repeats):
-        for name, given in arguments.items():
-            print(f"repeat {repeat + 1}, {name}", file=sys.stderr, flush=True)
-            runs.append(run(name, given, emptied(out.absolute() / name) / "export"))
-    results = {
-        "command": command,
-        "machine": asdict(machine),
-        "parameters": sum(math.prod(tensor.shape) for tensor in parent.tensors.values()),
-        "group_size": group_size,
-        "runs": [asdict(found) for found in runs],
-        "fidelity": {name: _fidelity(checkpoint, out / name / "export", files) for name in arguments},
-    }
-    write_json(out, results)
+    results["parameters"] = sum(math.prod(tensor.shape) for tensor in parent.tensors.values())
+    results["group_size"] = group_size
+    every = [(repeat, name) for repeat in range(repeats) for name in CONTENDERS]
+    for repeat, name in every[len(results["runs"]) :]:
+        print(f"repeat {repeat + 1}, {name}", file=sys.stderr, flush=True)
+        found = run(name, arguments[name], emptied(out.absolute() / name) / "export")
+        results["runs"].append(asdict(found))
+        write_json(out, results)
+    for name in CONTENDERS:
+        if name not in results["fidelity"]:
+            results["fidelity"][name] = _fidelity(checkpoint, out / name / "export", files)
+            write_json(out, results)
     (out / "RESULTS.md").write_text(report.render(results))
     print(out / "RESULTS.md")
 
@@ -70,6 +75,7 @@ def _fidelity(checkpoint: Path, export: Path, files: dict[str, Path]) -> dict[st
         korean=[str(files["held_out_korean"])],
         english=[str(files["held_out_english"])],
         out=export.with_name("fidelity"),
+        overwrite=True,
     )
     return found.to_record()
 

@@ -11,7 +11,7 @@ from benchmarks.gpu.serving import Served
 from benchmarks.gpu.shapes import SHAPES, create
 from benchmarks.gpu.skipping import PARTS, why_skipped
 from benchmarks.gpu.training import CONTENDERS, STEPS, Steps, measure
-from benchmarks.serve_overhead.load import Load
+from benchmarks.serving.load import Load
 from benchmarks.stages.contenders import STAGES
 
 TINY = SHAPES["tiny"]
@@ -67,6 +67,7 @@ def test_results_name_hardware_ratios_and_what_was_skipped(steps: dict[str, Step
         output_tokens=512,
         tokens_per_s=1234.0,
         characters_per_s=1000.0,
+        ttft_p99_ms=9.0,
         ttft_p50_ms=20.0,
         itl_p50_ms=5.0,
         itl_p99_ms=9.0,

@@ -11,11 +11,13 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError, LockError, ServeError
+from malmoi.memory import GIB
 from server import machine
 from server.launch import (
     Options,
@@ -294,42 +296,28 @@ def test_kv_bytes_of_gpt2_and_of_a_config_that_does_not_say(tiny_checkpoint: Pat
         machine.kv_bytes_per_token(replace(checkpoint, config=gpt2 | {"n_layer": None}))
 
 
-CGROUPS: dict[str, dict[str, str]] = {
-    "no limit": {"memory.max": "max\n", "memory.current": "1\n", "memory.stat": "inactive_file 1\n"},
-    "version 2": {
-        "memory.max": "5000000\n",
-        "memory.current": "4000000\n",
-        "memory.stat": "anon 2500000\ninactive_file 1000000\n",
-    },
-    "version 1": {
-        "memory/memory.limit_in_bytes": "5000000\n",
-        "memory/memory.usage_in_bytes": "4000000\n",
-        "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 1000000\n",
-    },
-    "version 1, no limit": {
-        "memory/memory.limit_in_bytes": "9223372036854771712\n",
-        "memory/memory.usage_in_bytes": "4000000\n",
-        "memory/memory.stat": "total_inactive_file 1000000\n",
-    },
-}
+def test_too_little_shared_memory_is_told_before_the_engine_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.check_shared_memory()
+    machine.check_shared_memory(tmp_path / "none")
+    free = SimpleNamespace(free=64 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", {tmp_path: free}.__getitem__)
+    with pytest.raises(ServeError, match=r"expected 240 MiB free.* found 64 MiB.*--shm-size"):
+        machine.check_shared_memory(tmp_path)
 
 
-@pytest.mark.parametrize("name", CGROUPS)
-def test_memory_of_the_container_counts_its_page_cache_as_free(tmp_path: Path, name: str) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  8000 kB\nHugePages_Total:  0\n")
-    for file, text in CGROUPS[name].items():
-        path = tmp_path / "sys/fs/cgroup" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    free = 8000 * 1024 if "no limit" in name else 2000000
-    assert machine.available_memory_bytes(tmp_path) == free
+def test_an_open_server_is_warned_of(tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with prepare(options(tiny_checkpoint, open_to_all=True)).listener:
+        assert "--open-to-all" not in caplog.text  # on loopback there is nothing to warn of
+    with prepare(options(tiny_checkpoint, host="0.0.0.0", open_to_all=True)).listener:
+        assert "whoever reaches 0.0.0.0 may use it" in caplog.text
 
 
 def test_not_enough_memory_names_the_parts(tiny_checkpoint: Path) -> None:
     checkpoint = open_checkpoint(tiny_checkpoint)
     with pytest.raises(ServeError, match="KV cache for one sequence of 512 tokens"):
-        machine.kv_cache_bytes(checkpoint, max_model_len=512, available_bytes=2 * machine.GIB)
+        machine.kv_cache_bytes(checkpoint, max_model_len=512, available_bytes=2 * GIB)
 
 
 def test_kv_cache_takes_at_most_half_of_what_is_left(tiny_checkpoint: Path) -> None:

@@ -16,10 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 import uvloop
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from malmoi import chat
 from malmoi.checkpoint import open_checkpoint
-from malmoi.errors import ServeError
+from malmoi.errors import LockError, ServeError
+from malmoi.provenance import ids_digest, text_digest
+from quant.rendering import render
 from server.app import build_vllm_app, check_rendering
 from server.exchange import Receive, Scope, Send
 from server.launch import Launch, prepare
@@ -266,22 +270,47 @@ def test_bad_ciphers_are_one_line(
     uvloop.run(scenario())
 
 
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+NO_TURN = "{{ raise_exception('No role supported') }}"
+NO_SYSTEM = "{% if messages[0].role == 'system' %}" + NO_TURN + "{% endif %}{{ messages[-1].content }}"
 
 
-def test_template_that_refuses_a_system_role_is_served_without_a_lock_and_a_line_with_one(
+async def app_with_template(checkpoint: Path, directory: Path, template: str) -> tuple[Path, FastAPI]:
+    foreign = foreign_copy(checkpoint, directory)
+    (foreign / "chat_template.jinja").write_text(template)
+    arguments = engine_arguments(foreign)
+    engine = ScriptedEngine(engine_config(arguments), Script(token_ids=[]), Metrics(CollectorRegistry()))
+    return foreign, await build_vllm_app(engine, arguments)
+
+
+def test_template_that_refuses_all_is_served_without_a_lock_and_a_line_with_one(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    locked = open_checkpoint(tiny_checkpoint)
-    foreign = foreign_copy(tiny_checkpoint, tmp_path)
-    (foreign / "chat_template.jinja").write_text(NO_SYSTEM + "{{ messages[-1].content }}")
-
     async def scenario() -> None:
-        arguments = engine_arguments(foreign)
-        engine = ScriptedEngine(engine_config(arguments), Script(token_ids=[]), Metrics(CollectorRegistry()))
-        app = await build_vllm_app(engine, arguments)
+        foreign, app = await app_with_template(tiny_checkpoint, tmp_path, NO_TURN)
         await check_rendering(open_checkpoint(foreign), app)
-        with pytest.raises(ServeError, match="System role not supported"):
-            await check_rendering(locked, app)
+        with pytest.raises(ServeError, match="No role supported"):
+            await check_rendering(open_checkpoint(tiny_checkpoint), app)
+
+    asyncio.run(scenario())
+
+
+def test_template_that_refuses_a_system_turn_is_held_to_the_others(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        foreign, app = await app_with_template(tiny_checkpoint, tmp_path, NO_SYSTEM)
+        rendering = render(foreign, chat.GOLDEN_CONVERSATION)
+        assert rendering.text == chat.GOLDEN_CONVERSATION[-1].content
+        checkpoint = open_checkpoint(tiny_checkpoint)
+        assert checkpoint.provenance is not None
+        lock = replace(
+            checkpoint.provenance.lock,
+            golden_text=text_digest(rendering.text),
+            golden_token_ids=ids_digest(rendering.token_ids),
+        )
+        held = replace(checkpoint, provenance=replace(checkpoint.provenance, lock=lock))
+        await check_rendering(held, app)
+        with pytest.raises(LockError, match="golden prompt's text"):
+            await check_rendering(checkpoint, app)
 
     asyncio.run(scenario())

@@ -29,6 +29,32 @@ def test_a_bad_option_exits_2(arguments: tuple[str, ...]) -> None:
     assert result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "vocabulary --base {file} --num-new 2",
+        "corpus {file}",
+        "data --dialogues {file}",
+        "rate {file} --endpoint http://127.0.0.1:9/v1 --model none",
+        "sft {folder} {file}",
+        "dpo {folder} {file}",
+        "evaluate {folder} --korean {file}",
+        "compare {folder}",
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"instruction": "하나?", "output": "둘."}\n')
+    given = command.format(folder=tmp_path, file=file).split()
+    monkeypatch.setattr(sys, "argv", ["malmoi-train", *given, "--out", str(tmp_path), "--overwrite"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "apart from what is read" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_directory_that_exists_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

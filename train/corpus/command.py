@@ -15,7 +15,8 @@ def run(
 
     Raises: what `prepare` raises, and OutputError for a full disk.
     """
-    refuse_existing(out, overwrite)
+    inputs = (*preparation.corpus, *preparation.english, *preparation.parallel)
+    refuse_existing(out, overwrite, inputs=inputs)
     with full_disk_told(work):
         return prepare(preparation, out, work, overwrite=overwrite, num_workers=num_workers)
 

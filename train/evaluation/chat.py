@@ -6,6 +6,7 @@ from typing import Final
 
 from malmoi.chat import Message
 from malmoi.errors import CorpusError
+from malmoi.provenance import text_digest
 from malmoi.repetition import ends_in_loop
 from train.corpus.filters import HANGUL
 from train.evaluation.results import Chat
@@ -47,12 +48,18 @@ def chat_of(
     ]
     return Chat(
         num_prompts=len(prompts),
+        prompt_digest=prompts_digest(prompts),
         eos_rate=_mean(answer.has_ended for answer in answers),
         loop_rate=_mean(ends_in_loop(encode(answer.text)) for answer in answers),
         korean_share=_mean(in_korean) if in_korean else None,
         mean_characters=_mean(len(answer.text) for answer in answers),
         mean_tokens=_mean(answer.num_tokens for answer in answers),
     )
+
+
+def prompts_digest(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 of the prompts in their order."""
+    return text_digest(repr(list(prompts)))
 
 
 def is_korean(text: str) -> bool:

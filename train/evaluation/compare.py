@@ -25,6 +25,7 @@ Asked = tuple[Kind, str, int | None]
 
 SAME_OF_A_TASK: Final = ("split", "num_rows", "prompts", "version", "prompt_digest")
 """Fields of a Score that must agree; a chat template around the prompts is told, not refused."""
+SAME_OF_A_CHAT: Final = ("num_prompts", "prompt_digest")
 FEWEST_ITEMS: Final = 20
 """Of fewer, draws are too alike to tell anything: all of them agree on three documents out of three."""
 BETTER: Final[Mapping[str, Literal["higher", "lower"]]] = {
@@ -186,7 +187,8 @@ def _measured(found: Results) -> Iterator[tuple[Line, Measured]]:
                 measured = Measured(value=of_metric.value, stderr=of_metric.stderr)
                 yield Line("benchmark", task, metric, shots), measured
     if found.chat:
-        yield from _lines("chat", "chat", asdict(found.chat))
+        numbers = {name: value for name, value in asdict(found.chat).items() if name not in SAME_OF_A_CHAT}
+        yield from _lines("chat", "chat", numbers)
     if found.speed:
         yield from _lines("speed", "speed", asdict(found.speed))
 
@@ -210,7 +212,10 @@ def _questions(folder: Path, found: Results) -> Iterator[tuple[Asked, Questions]
             items = _items(folder / score.items, score.num_rows) if score.items else ()
             yield ("benchmark", task, shots), Questions(about=of_task, items=items)
     if found.chat:
-        yield ("chat", "chat", None), Questions(about={"num_prompts": found.chat.num_prompts}, items=())
+        yield (
+            ("chat", "chat", None),
+            Questions(about={key: getattr(found.chat, key) for key in SAME_OF_A_CHAT}, items=()),
+        )
 
 
 def _items(file: Path, num: int | None = None) -> tuple[Item, ...]:

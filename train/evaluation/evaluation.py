@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from malmoi.errors import RecipeError
 from malmoi.files import create_directory, refuse_existing, sole_writer
-from malmoi.provenance import library_versions, text_digest
+from malmoi.provenance import library_versions
 from malmoi.repetition import MAX_NEW_TOKENS
 from malmoi.speed import Speed
 from train.corpus.running import full_disk_told
 from train.evaluation import language, results
 from train.evaluation.benchmarks import group_score, task_part
-from train.evaluation.chat import Prompt, chat_of, read_prompts
+from train.evaluation.chat import Prompt, chat_of, prompts_digest, read_prompts
 from train.evaluation.language import Document
 from train.evaluation.loading import memory_told
 from train.evaluation.parts import Parts, Record
@@ -52,7 +52,9 @@ def run(request: Request, out: Path, work: Path, *, overwrite: bool = False) -> 
     Raises: CheckpointError, ServeError for a model that cannot be asked; CorpusError for texts or rows that
     cannot be; RecipeError for what is asked amiss; OutputError.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(
+        out, overwrite, inputs=(request.model, *request.korean, *request.english, *request.questions)
+    )
     subject = open_subject(request)
     _check_template(request, subject)
     material = read_material(request)
@@ -186,8 +188,9 @@ def _chat(prompts: Sequence[Prompt], subject: Subject, parts: Parts) -> Chat:
 
         return asdict(chat_of(prompts, answers, encode))
 
-    asked = text_digest(repr(prompts))
-    return Chat(**parts.get("chat", {"prompts": asked, "max_new_tokens": MAX_NEW_TOKENS}, find))
+    return Chat(
+        **parts.get("chat", {"prompts": prompts_digest(prompts), "max_new_tokens": MAX_NEW_TOKENS}, find)
+    )
 
 
 def _speed(material: Material, subject: Subject) -> Speed | None:

@@ -79,11 +79,18 @@ def digest_of(documents: Sequence[Document]) -> str:
 
 
 def passages_of(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBase) -> list[Passage]:
-    """Every document of which something can be predicted, in their order."""
+    """Every document of which something can be predicted, in their order.
+
+    Raises: CorpusError if there is none.
+    """
     partial = _partial_ids(tokenizer)
-    return [
-        passage for document in documents if (passage := _passage(document, tokenizer, partial)) is not None
-    ]
+    found = [_passage(document, tokenizer, partial) for document in documents]
+    passages = [passage for passage in found if passage is not None]
+    if not passages:
+        raise CorpusError(
+            "texts", expected="one of two tokens or more", found="only shorter ones", next_step="name longer ones"
+        )
+    return passages
 
 
 def _partial_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -48,7 +48,7 @@ def run(
 
     `folders`: of `malmoi-train evaluate`; `baseline`: a result's name, the first's by default.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=folders)
     beside = find_published(published)
     comparison = compare(folders, baseline)
     plots = {LANGUAGE_PLOT: language_plot(comparison), BENCHMARK_PLOT: benchmark_plot(comparison, beside)}

@@ -92,6 +92,8 @@ class Chat:
     """How a model's greedy answers behave."""
 
     num_prompts: int
+    prompt_digest: str
+    """SHA-256 of the prompts: the same for every model."""
     eos_rate: float
     """Share of the answers that the model ended itself."""
     loop_rate: float

@@ -34,7 +34,7 @@ def run(preparation: Preparation, out: Path, *, overwrite: bool = False) -> Prep
 
     Raises: OutputError for an `out` that exists, before anything is read; CorpusError as `prepare` does.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=preparation.corpus)
     prepared = prepare(preparation)
     with create_directory(out, overwrite=overwrite) as partial:
         _write_rows(partial / TRAIN, prepared.train)

@@ -80,7 +80,7 @@ def tune(
 
     Raises: RecipeError, CorpusError, TrainingError, OutputError, CheckpointError.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=(request.base,))
     if not request.data:
         raise CorpusError("data", expected="at least one row", found="none", next_step="name other files")
     parent = open_checkpoint(request.base)

@@ -33,7 +33,7 @@ def run(
 
     `held_out`: texts to report on, as the corpus is named; none for the corpus itself.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=(request.base, *request.corpus, *held_out))
     work.mkdir(parents=True, exist_ok=True)
     grown = grow_vocabulary(request, work, memory_bytes=memory_bytes)
     shards = find_shards(held_out) if held_out else grown.shards

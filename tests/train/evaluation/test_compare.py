@@ -30,7 +30,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     tasks = {TASK: answers(30), ("kobest_boolq", 5): answers(36), ("kobest_wic", 0): answers(31)}
     tuned = {TASK: answers(54), ("kobest_boolq", 5): answers(36), ("kobest_wic", 0): answers(29)}
     chat = Chat(
-        num_prompts=64, eos_rate=0.5, loop_rate=0.25, korean_share=None, mean_characters=20.0, mean_tokens=16.0
+        num_prompts=64,
+        prompt_digest="a" * 64,
+        eos_rate=0.5,
+        loop_rate=0.25,
+        korean_share=None,
+        mean_characters=20.0,
+        mean_tokens=16.0,
     )
     tuned_chat = replace(chat, eos_rate=1.0, loop_rate=0.0, mean_characters=12.0)
     note = "kobest_boolq was asked of its dev split."
@@ -66,6 +72,15 @@ def test_differences_are_tested_on_the_items_and_their_domains(comparison: Compa
     assert law is not None and law.difference is not None and law.difference.is_significant
     assert news is not None and news.difference is not None and news.difference.p == 1
     assert comparison.lines[KOREAN][2] is None
+
+
+def test_answers_to_other_prompts_are_not_compared(folders: list[Path], tmp_path: Path) -> None:
+    chat = compare(folders).results[0].found.chat
+    assert chat is not None
+    tasks = {TASK: answers(30)}
+    other = create_result(tmp_path / "o", "o", answered=tasks, chat=replace(chat, prompt_digest="b" * 64))
+    with pytest.raises(MalmoiError, match=r"prompt_digest aaa.*found other questions .*bbb"):
+        compare([folders[0], other])
 
 
 def test_the_baseline_may_be_another(folders: list[Path]) -> None:

@@ -149,6 +149,8 @@ def test_without_bos_or_eos_the_first_token_is_given(tmp_path: Path) -> None:
     assert list(alone.ids) == list(behind_eos.ids[1:])
     assert tokenizer.decode(alone.ids[1:]) == KOREAN[0][-alone.num_characters :]
     assert alone.num_bytes < behind_eos.num_bytes
+    with pytest.raises(CorpusError, match="two tokens or more"):
+        passages_of([Document(domain="a", text="x")], tokenizer)
 
 
 def test_bytes_of_a_character_are_counted_as_parts(base: Path) -> None:

@@ -116,7 +116,7 @@ def run(rating: Rating, out: Path, work: Path, *, overwrite: bool = False) -> Fi
     Raises: RecipeError when the budget is spent or the endpoint lets nothing in; OutputError for an `out` that
     exists, before anything is read; CorpusError for a row that holds no conversation.
     """
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, inputs=rating.dialogues)
     sample = read_sample(rating)
     with open_journal(work, rating.budget()) as journal:
         history = journal.history

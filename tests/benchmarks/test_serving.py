@@ -4,8 +4,8 @@ import time
 import pytest
 
 from benchmarks import processes
-from benchmarks.serve_overhead import report, runs
-from benchmarks.serve_overhead.servers import Contender, Name, with_port
+from benchmarks.serving import report, runs, saturation
+from benchmarks.serving.servers import Contender, Name, with_port
 
 
 def contender(name: Name, *command: str) -> Contender:
@@ -56,3 +56,17 @@ def test_cpu_time_of_this_process_is_what_the_clock_says() -> None:
 def test_a_process_that_is_gone_counts_nothing() -> None:
     gone = 2**22 + 1  # beyond the kernel's greatest pid
     assert processes.cpu_s([gone]) == processes.resident_bytes([gone]) == 0
+
+
+def test_answers_that_come_late_or_never_are_not_good() -> None:
+    found = {
+        "ttfts": [0.5, 2.5, 0.5, 0.0],  # good, late at first, slow after it, refused
+        "latencies": [1.4, 3.4, 5.5, 0.0],
+        "output_lens": [10, 10, 10, 0],
+        "duration": 4.0,
+        "p50_ttft_ms": 500.0,
+        "p99_ttft_ms": 2500.0,
+    }
+    flood = saturation.read(0, "malmoi", 2.0, 4, found)
+    assert (flood.num_answered, flood.num_good) == (3, 1)
+    assert (flood.answered_share, flood.good_share, flood.goodput_per_s) == (0.75, 0.25, 0.25)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import processes
-from benchmarks.serve_overhead import load, servers
-from benchmarks.serve_overhead.load import Load
-from benchmarks.serve_overhead.servers import Contender, Name, Part, Running
+from benchmarks.serving import load, servers
+from benchmarks.serving.load import Load
+from benchmarks.serving.servers import Contender, Name, Part, Running
 
 NUM_REQUESTS: dict[Part, dict[int, int]] = {
-    "overhead": {1: 48, 16: 384},
+    "overhead": {1: 64, 8: 256, 32: 512},
     "out-of-the-box": {1: 32, 4: 64, 16: 192},
 }
 """Requests of each measured load, by streams."""

@@ -36,7 +36,7 @@ def prepared(path: Path) -> Checkpoint:
 
 def create(path: Path) -> None:
     """Makes the checkpoint."""
-    origin = Origin(recipe="serve_overhead", stage="chat", seed=0)
+    origin = Origin(recipe="serving", stage="chat", seed=0)
     with create_checkpoint(path, origin, renderer=render_saved) as partial:
         save_tokenizer(partial, sentences=[*SENTENCES, *invented_sentences()], vocab_size=VOCAB_SIZE)
         save_model(partial, **ARCHITECTURE)  # type: ignore[arg-type]

@@ -8,20 +8,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from benchmarks import processes
-from benchmarks.serve_overhead.model import MAX_LENGTH
+from benchmarks.serving.model import MAX_LENGTH
 from malmoi.checkpoint import Checkpoint
 from malmoi.errors import ServeError
+from malmoi.memory import available_memory_bytes
 from server import machine
 
 Name = Literal["stock", "malmoi"]
-Part = Literal["overhead", "out-of-the-box"]
+Part = Literal["overhead", "saturation", "out-of-the-box"]
 
 BIN = Path(sys.prefix, "bin")
 READY_PATH: dict[Name, str] = {"stock": "/health", "malmoi": "/ready"}
@@ -29,6 +30,10 @@ START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 40.0
 MEMORY_TIMEOUT_S = 60.0
 MEMORY_SLACK_BYTES = 1 << 30
+MAX_RUNNING = 32
+"""Sequences that either engine runs at once, in the part about saturation."""
+QUEUE_TIMEOUT_S = 1.0
+"""What malmoi-serve is told there; stock has no such option."""
 SHELL_PREFIXES = ("VLLM_", "MALMOI_", "OMP_", "KMP_", "GOMP_", "LD_PRELOAD", "TORCH")
 """Variables of the caller's shell that neither server is given."""
 QUIET_STOCK = ("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning")
@@ -64,15 +69,21 @@ def contenders(
     """Stock and ours, as `part` compares them; `cache` is where each keeps what it compiles."""
     if part == "overhead":
         return same_engine(checkpoint, cache)
+    if part == "saturation":
+        limits = ("--queue-timeout", str(QUEUE_TIMEOUT_S))
+        return same_engine(checkpoint, cache, ("--max-num-seqs", str(MAX_RUNNING)), limits)
     stock, ours = as_they_come(checkpoint, cache)
     return replace(stock, command=(*stock.command, *stock_options)), ours
 
 
-def same_engine(checkpoint: Checkpoint, cache: Path) -> tuple[Contender, Contender]:
-    """Both with the settings malmoi-serve chooses for this machine, stated to both."""
-    available = machine.available_memory_bytes()
+def same_engine(
+    checkpoint: Checkpoint, cache: Path, engine_options: Sequence[str] = (), own_options: Sequence[str] = ()
+) -> tuple[Contender, Contender]:
+    """Both with the settings malmoi-serve chooses for this machine, stated; `own_options`: to it alone."""
+    available = available_memory_bytes()
     kv_cache_bytes = machine.kv_cache_bytes(checkpoint, max_model_len=MAX_LENGTH, available_bytes=available)
     flags = ["--max-model-len", str(MAX_LENGTH), "--kv-cache-memory-bytes", str(kv_cache_bytes)]
+    flags += engine_options
     if machine.why_eager(short_lived=False):
         flags.append("--enforce-eager")
     environment = {
@@ -91,7 +102,7 @@ def same_engine(checkpoint: Checkpoint, cache: Path) -> tuple[Contender, Contend
         ),
         Contender(
             name="malmoi",
-            command=(*ours.command, "--", *flags),
+            command=(*ours.command, *own_options, "--", *flags),
             environment={**ours.environment, **environment},
             model=ours.model,
         ),

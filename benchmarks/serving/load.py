@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import CpuRecorder
-from benchmarks.serve_overhead.servers import BIN, Contender, Running, callers_environment
+from benchmarks.serving.servers import BIN, Contender, Running, callers_environment
 from malmoi.errors import ServeError
 
 INPUT_TOKENS, OUTPUT_TOKENS = 128, 64
@@ -24,6 +25,7 @@ class Load:
     tokens_per_s: float
     characters_per_s: float
     ttft_p50_ms: float
+    ttft_p99_ms: float
     itl_p50_ms: float
     itl_p99_ms: float
     api_cpu_s: float
@@ -37,22 +39,36 @@ def apply(
 
     Raises: ServeError if a request failed, or an answer was not of the length asked for.
     """
-    command = _command(server.url, contender.model, tokenizer, streams, num_requests, out)
-    with CpuRecorder(server.pid) as recorder, out.with_suffix(".log").open("wb") as log:
+    given = {
+        "num-prompts": num_requests,
+        "num-warmups": max(streams, MIN_WARM_UPS),
+        "max-concurrency": streams,
+        "seed": streams,  # other prompts for each load: none is answered from the last one's prefix cache
+    }
+    with CpuRecorder(server.pid) as recorder:
+        result = bench(server, contender, tokenizer, out, given)
+    _check(result, num_requests, out)
+    return _read(result, streams, recorder)
+
+
+def bench(
+    server: Running, contender: Contender, tokenizer: Path, out: Path, given: Mapping[str, object]
+) -> dict[str, Any]:
+    """What `vllm bench serve` found with the options `given`; its own JSON is at `out`, its log beside it."""
+    with out.with_suffix(".log").open("wb") as log:
         subprocess.run(
-            command,
+            _command(server.url, contender.model, tokenizer, out, given),
             env=callers_environment() | {"HF_HUB_OFFLINE": "1"},
             stdout=log,
             stderr=log,
             timeout=TIMEOUT_S,
             check=True,
         )
-    result = json.loads(out.read_text(encoding="utf-8"))
-    _check(result, num_requests, out)
-    return _read(result, streams, recorder)
+    result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    return result
 
 
-def _command(url: str, model: str, tokenizer: Path, streams: int, num_requests: int, out: Path) -> list[str]:
+def _command(url: str, model: str, tokenizer: Path, out: Path, given: Mapping[str, object]) -> list[str]:
     options: dict[str, object] = {
         "backend": "openai-chat",
         "base-url": url,
@@ -62,14 +78,11 @@ def _command(url: str, model: str, tokenizer: Path, streams: int, num_requests: 
         "dataset-name": "random",
         "random-input-len": INPUT_TOKENS,
         "random-output-len": OUTPUT_TOKENS,
-        "num-prompts": num_requests,
-        "num-warmups": max(streams, MIN_WARM_UPS),
-        "max-concurrency": streams,
-        "seed": streams,  # other prompts for each load: none is answered from the last one's prefix cache
         "temperature": 1,
         "metric-percentiles": "50,99",
         "result-dir": out.parent,
         "result-filename": out.name,
+        **given,
     }
     flags = ["--ignore-eos", "--save-result", "--save-detailed", "--disable-tqdm"]
     pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -96,6 +109,7 @@ def _read(result: dict[str, Any], streams: int, recorder: CpuRecorder) -> Load:
         tokens_per_s=result["output_throughput"],
         characters_per_s=sum(map(len, result["generated_texts"])) / result["duration"],
         ttft_p50_ms=result["p50_ttft_ms"],
+        ttft_p99_ms=result["p99_ttft_ms"],
         itl_p50_ms=result["p50_itl_ms"],
         itl_p99_ms=result["p99_itl_ms"],
         api_cpu_s=api_cpu_s,

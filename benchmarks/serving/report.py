@@ -4,14 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Generic, Literal, TypeVar, get_args
 
 from benchmarks.machine import Machine
-from benchmarks.serve_overhead.load import INPUT_TOKENS, OUTPUT_TOKENS, Load
-from benchmarks.serve_overhead.runs import NUM_REQUESTS, Run
-from benchmarks.serve_overhead.servers import SHELL_PREFIXES, Contender, Name, Part
+from benchmarks.serving.load import INPUT_TOKENS, OUTPUT_TOKENS, Load
+from benchmarks.serving.runs import NUM_REQUESTS, Run
+from benchmarks.serving.saturation import DURATION_S, OVER, TPOT_MS, TTFT_MS, Flood
+from benchmarks.serving.servers import MAX_RUNNING, QUEUE_TIMEOUT_S, SHELL_PREFIXES, Contender, Name, Part
 
 GIB = 1 << 30
+Repeated = TypeVar("Repeated", Run, Flood)
+"""What is measured of a server in a repeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,17 +26,17 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(Generic[Repeated]):
     """One line of a table. `compare`: ours / stock, or ours - stock, within each repeat."""
 
     title: str
-    read: Callable[[Run], float]
+    read: Callable[[Repeated], float]
     compare: Literal["ratio", "difference"]
     digits: int = 1
     target: Target | None = None
 
 
-def throughput(streams: int, target: Target | None = None) -> Metric:
+def throughput(streams: int, target: Target | None = None) -> Metric[Run]:
     """Output tokens per second."""
     return Metric(
         title=f"tokens/s, {_streams(streams)}",
@@ -43,7 +46,7 @@ def throughput(streams: int, target: Target | None = None) -> Metric:
     )
 
 
-def characters(streams: int) -> Metric:
+def characters(streams: int) -> Metric[Run]:
     """Characters of the answers per second."""
     return Metric(
         title=f"characters/s, {_streams(streams)}",
@@ -52,7 +55,17 @@ def characters(streams: int) -> Metric:
     )
 
 
-def first_token(streams: int, target: Target | None = None) -> Metric:
+def slowest_first_token(streams: int, target: Target | None = None) -> Metric[Run]:
+    """99th percentile of the time to first token."""
+    return Metric(
+        title=f"TTFT p99 (ms), {_streams(streams)}",
+        read=lambda run: run.at(streams).ttft_p99_ms,
+        compare="ratio",
+        target=target,
+    )
+
+
+def first_token(streams: int, target: Target | None = None) -> Metric[Run]:
     """Median time to first token."""
     return Metric(
         title=f"TTFT p50 (ms), {_streams(streams)}",
@@ -62,7 +75,7 @@ def first_token(streams: int, target: Target | None = None) -> Metric:
     )
 
 
-def inter_token(streams: int) -> tuple[Metric, Metric]:
+def inter_token(streams: int) -> tuple[Metric[Run], Metric[Run]]:
     """Median and 99th percentile of the time between two chunks of an answer."""
     return (
         Metric(
@@ -78,10 +91,10 @@ def inter_token(streams: int) -> tuple[Metric, Metric]:
     )
 
 
-def cpu(streams: int, target: Target | None = None) -> tuple[Metric, Metric, Metric]:
+def cpu(streams: int, target: Target | None = None) -> tuple[Metric[Run], Metric[Run], Metric[Run]]:
     """CPU time per streamed token: of the whole tree, of the API process, of the engine's processes."""
 
-    def per_token(title: str, seconds: Callable[[Load], float], target: Target | None) -> Metric:
+    def per_token(title: str, seconds: Callable[[Load], float], target: Target | None) -> Metric[Run]:
         return Metric(
             title=f"CPU µs/token, {title}, {_streams(streams)}",
             read=lambda run: 1e6 * seconds(run.at(streams)) / run.at(streams).output_tokens,
@@ -102,16 +115,32 @@ def _streams(number: int) -> str:
 
 
 WITHIN_5_PERCENT = Target(text="<= 1.05", is_met=lambda ratio: ratio <= 1.05)
+AS_FAST = Target(text=">= 0.98", is_met=lambda ratio: ratio >= 0.98)
 OVERHEAD = (
-    throughput(16, Target(text=">= 0.98", is_met=lambda ratio: ratio >= 0.98)),
-    characters(16),
-    throughput(1),
+    *(throughput(streams, AS_FAST) for streams in (1, 8, 32)),
+    *map(characters, (1, 8, 32)),
     first_token(1, Target(text="<= 2 ms", is_met=lambda difference: difference <= 2)),
-    first_token(16),
-    *inter_token(1),
-    *inter_token(16),
-    *cpu(16, WITHIN_5_PERCENT),
-    *cpu(1),
+    first_token(8),
+    first_token(32),
+    *(slowest_first_token(streams, WITHIN_5_PERCENT) for streams in (1, 8, 32)),
+    *(metric for streams in (1, 8, 32) for metric in inter_token(streams)),
+    *(metric for streams in (1, 8, 32) for metric in cpu(streams, WITHIN_5_PERCENT)),
+)
+SATURATION: tuple[Metric[Flood], ...] = (
+    Metric(
+        title="goodput (good answers/s)",
+        read=lambda flood: flood.goodput_per_s,
+        compare="ratio",
+        digits=2,
+        target=Target(text="> 1", is_met=lambda ratio: ratio > 1),
+    ),
+    Metric(title="good, of all requests", read=lambda flood: flood.good_share, compare="ratio", digits=3),
+    Metric(
+        title="answered, of all requests", read=lambda flood: flood.answered_share, compare="ratio", digits=3
+    ),
+    Metric(title="TTFT p50 (ms), of those answered", read=lambda flood: flood.ttft_p50_ms, compare="ratio"),
+    Metric(title="TTFT p99 (ms), of those answered", read=lambda flood: flood.ttft_p99_ms, compare="ratio"),
+    Metric(title="first request to last answer (s)", read=lambda flood: flood.duration_s, compare="ratio"),
 )
 OUT_OF_THE_BOX = (
     throughput(16, Target(text=">= 1.5", is_met=lambda ratio: ratio >= 1.5)),
@@ -126,15 +155,17 @@ OUT_OF_THE_BOX = (
         title="memory, sum of RSS (GiB)", read=lambda run: run.resident_bytes / GIB, compare="ratio", digits=2
     ),
 )
-METRICS: dict[Part, tuple[Metric, ...]] = {"overhead": OVERHEAD, "out-of-the-box": OUT_OF_THE_BOX}
+METRICS: dict[Part, tuple[Metric[Run], ...]] = {"overhead": OVERHEAD, "out-of-the-box": OUT_OF_THE_BOX}
 TITLES: dict[Part, str] = {
     "overhead": "Overhead: same engine flags, same environment",
+    "saturation": "Beyond saturation: same engine flags, same environment",
     "out-of-the-box": "Out of the box: each server's own defaults",
 }
 
 
 def render(
     runs: Sequence[Run],
+    floods: Sequence[Flood],
     pairs: dict[Part, tuple[Contender, Contender]],
     machine: Machine,
     command: str,
@@ -144,13 +175,9 @@ def render(
     parts = [_heading(machine, command, parameters)]
     for part, pair in pairs.items():
         of_part = [run for run in runs if run.part == part]
-        parts += [
-            f"## {TITLES[part]}",
-            _loads(part),
-            _table(of_part, METRICS[part]),
-            _starts(of_part),
-            _commands(pair),
-        ]
+        tables = [_flooded(floods)] if part == "saturation" else [_loads(part), _table(of_part, METRICS[part])]
+        starts = [] if part == "saturation" else [_starts(of_part)]
+        parts += [f"## {TITLES[part]}", *tables, *starts, _commands(pair)]
     text = "\n\n".join([*parts, NOTES]) + "\n"
     return text.replace(f"{Path.cwd()}/", "")  # as typed from the repository's root
 
@@ -175,13 +202,24 @@ def _loads(part: Part) -> str:
     return f"Each run: {counts}."
 
 
-def _table(runs: Sequence[Run], metrics: Sequence[Metric]) -> str:
+def _flooded(floods: Sequence[Flood]) -> str:
+    said = (
+        f"Requests come at random moments (Poisson) for {DURATION_S:.0f} s, {floods[0].per_s:.1f} in a second: "
+        f"{OVER} times what stock finished of requests that came all at once. Either engine runs {MAX_RUNNING} "
+        f"at once; malmoi-serve lets none wait for more than {QUEUE_TIMEOUT_S:g} s (`--queue-timeout`), and "
+        f"refuses with 429. An answer is good if its first token came within {TTFT_MS} ms and the further ones "
+        f"took {TPOT_MS} ms each at most."
+    )
+    return f"{said}\n\n{_table(floods, SATURATION)}"
+
+
+def _table(runs: Sequence[Repeated], metrics: Sequence[Metric[Repeated]]) -> str:
     head = "| | stock | malmoi | compared | target | verdict |\n| --- | --- | --- | --- | --- | --- |"
     return "\n".join([head, *(_line(runs, metric) for metric in metrics)])
 
 
-def _line(runs: Sequence[Run], metric: Metric) -> str:
-    stock, ours = (values(runs, name, metric) for name in ("stock", "malmoi"))
+def _line(runs: Sequence[Repeated], metric: Metric[Repeated]) -> str:
+    stock, ours = (values(runs, name, metric) for name in get_args(Name))
     compared = compare(stock, ours, metric.compare)
     sign, digits = ("+", 1) if metric.compare == "difference" else ("", 3)
     cells = [
@@ -195,7 +233,7 @@ def _line(runs: Sequence[Run], metric: Metric) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def values(runs: Sequence[Run], name: Name, metric: Metric) -> list[float]:
+def values(runs: Sequence[Repeated], name: Name, metric: Metric[Repeated]) -> list[float]:
     """A server's measurements, in the order of the repeats."""
     return [metric.read(run) for run in sorted(runs, key=lambda run: run.repeat) if run.name == name]
 
