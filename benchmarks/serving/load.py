@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,14 @@ from malmoi.errors import ServeError
 INPUT_TOKENS, OUTPUT_TOKENS = 128, 64
 MIN_WARM_UPS = 4
 TIMEOUT_S = 300.0
+RANDOM_CHATS = {
+    "dataset-name": "random",
+    "random-input-len": INPUT_TOKENS,
+    "random-output-len": OUTPUT_TOKENS,
+    "temperature": 1,
+}
+IGNORE_EOS = ("--ignore-eos",)
+RECORD = ("--save-result", "--save-detailed", "--disable-tqdm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +47,30 @@ def apply(
 
     Raises: ServeError if a request failed, or an answer was not of the length asked for.
     """
-    given = {
+    options = RANDOM_CHATS | {
         "num-prompts": num_requests,
         "num-warmups": max(streams, MIN_WARM_UPS),
         "max-concurrency": streams,
         "seed": streams,  # other prompts for each load: none is answered from the last one's prefix cache
     }
     with CpuRecorder(server.pid) as recorder:
-        result = bench(server, contender, tokenizer, out, given)
+        result = bench(server, contender, tokenizer, out, options, IGNORE_EOS)
     _check(result, num_requests, out)
     return _read(result, streams, recorder)
 
 
 def bench(
-    server: Running, contender: Contender, tokenizer: Path, out: Path, given: Mapping[str, object]
+    server: Running,
+    contender: Contender,
+    tokenizer: Path,
+    out: Path,
+    options: Mapping[str, object],
+    flags: Sequence[str],
 ) -> dict[str, Any]:
-    """What `vllm bench serve` found with the options `given`; its own JSON is at `out`, its log beside it."""
+    """What `vllm bench serve` found, asked with these options; its own JSON is at `out`, its log beside it."""
     with out.with_suffix(".log").open("wb") as log:
         subprocess.run(
-            _command(server.url, contender.model, tokenizer, out, given),
+            _command(server.url, contender.model, tokenizer, out, options, flags),
             env=callers_environment() | {"HF_HUB_OFFLINE": "1"},
             stdout=log,
             stderr=log,
@@ -68,25 +81,22 @@ def bench(
     return result
 
 
-def _command(url: str, model: str, tokenizer: Path, out: Path, given: Mapping[str, object]) -> list[str]:
-    options: dict[str, object] = {
+def _command(
+    url: str, model: str, tokenizer: Path, out: Path, options: Mapping[str, object], flags: Sequence[str]
+) -> list[str]:
+    every: dict[str, object] = {
         "backend": "openai-chat",
         "base-url": url,
         "endpoint": "/v1/chat/completions",
         "model": model,
         "tokenizer": tokenizer,
-        "dataset-name": "random",
-        "random-input-len": INPUT_TOKENS,
-        "random-output-len": OUTPUT_TOKENS,
-        "temperature": 1,
         "metric-percentiles": "50,99",
         "result-dir": out.parent,
         "result-filename": out.name,
-        **given,
+        **options,
     }
-    flags = ["--ignore-eos", "--save-result", "--save-detailed", "--disable-tqdm"]
-    pairs = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return [str(BIN / "vllm"), "bench", "serve", *pairs, *flags]
+    pairs = [text for name, value in every.items() for text in (f"--{name}", str(value))]
+    return [*(str(BIN / "vllm"), "bench", "serve"), *pairs, *flags, *RECORD]
 
 
 def _check(result: dict[str, Any], expected: int, out: Path) -> None:

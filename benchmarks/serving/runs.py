@@ -1,7 +1,7 @@
 """Runs: the loads on a server, how often it is started for them, and in which order they come."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.serving import load, servers
 from benchmarks.serving.load import Load
-from benchmarks.serving.servers import Contender, Name, Part, Running
+from benchmarks.serving.servers import Contender, Part, Running
 
 NUM_REQUESTS: dict[Part, dict[int, int]] = {
     "overhead": {1: 64, 8: 256, 32: 512},
@@ -25,7 +25,7 @@ class Run:
 
     part: Part
     repeat: int
-    name: Name
+    name: str
     ready_s: float
     resident_bytes: int
     """Of the whole process tree after the loads; pages that its processes share count once for each."""
@@ -64,10 +64,10 @@ def measure(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) ->
                     yield _load(part, repeat, contender, server, tokenizer, raw / name)
 
 
-def in_order(pair: Pair, repeats: int) -> Iterator[tuple[int, Contender]]:
-    """Every repeat's two contenders, the one that was last coming first in the next."""
+def in_order(contenders: Sequence[Contender], repeats: int) -> Iterator[tuple[int, Contender]]:
+    """Every repeat's contenders, the one that was last coming first in the next."""
     for repeat in range(repeats):
-        for contender in pair if repeat % 2 == 0 else reversed(pair):
+        for contender in contenders if repeat % 2 == 0 else reversed(contenders):
             yield repeat, contender
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.serving import servers
-from benchmarks.serving.load import bench
+from benchmarks.serving.load import IGNORE_EOS, RANDOM_CHATS, bench
 from benchmarks.serving.runs import Pair, in_order
-from benchmarks.serving.servers import MAX_RUNNING, Contender, Name, Running
+from benchmarks.serving.servers import MAX_RUNNING, Contender, Running
 
 NUM_AT_CAPACITY: Final = 256
 """Requests sent at once to find out how many are finished in a second."""
@@ -25,7 +25,7 @@ class Flood:
     """What became of the requests, in one repeat."""
 
     repeat: int
-    name: Name
+    name: str
     per_s: float
     """Requests that came."""
     num_requests: int
@@ -72,8 +72,8 @@ def measure(pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Fl
 
 
 def _finished_per_s(server: Running, contender: Contender, tokenizer: Path, out: Path) -> float:
-    given = {"num-prompts": NUM_AT_CAPACITY, "num-warmups": MAX_RUNNING, "seed": 0}
-    result = bench(server, contender, tokenizer, out, given)
+    options = RANDOM_CHATS | {"num-prompts": NUM_AT_CAPACITY, "num-warmups": MAX_RUNNING, "seed": 0}
+    result = bench(server, contender, tokenizer, out, options, IGNORE_EOS)
     return float(result["request_throughput"])
 
 
@@ -81,16 +81,17 @@ def _flood(
     repeat: int, contender: Contender, server: Running, per_s: float, tokenizer: Path, out: Path
 ) -> Flood:
     num_requests = round(per_s * DURATION_S)
-    given = {
+    options = RANDOM_CHATS | {
         "num-prompts": num_requests,
         "num-warmups": MAX_RUNNING,
         "request-rate": per_s,
         "seed": 1 + repeat,  # the same arrivals and prompts for both
     }
-    return read(repeat, contender.name, per_s, num_requests, bench(server, contender, tokenizer, out, given))
+    result = bench(server, contender, tokenizer, out, options, IGNORE_EOS)
+    return read(repeat, contender.name, per_s, num_requests, result)
 
 
-def read(repeat: int, name: Name, per_s: float, num_requests: int, result: dict[str, Any]) -> Flood:
+def read(repeat: int, name: str, per_s: float, num_requests: int, result: dict[str, Any]) -> Flood:
     """What the load generator's own JSON says."""
     answered = [
         (1e3 * first, 1e3 * (whole - first) / max(length - 1, 1))

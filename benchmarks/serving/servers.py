@@ -25,7 +25,6 @@ Name = Literal["stock", "malmoi"]
 Part = Literal["overhead", "saturation", "out-of-the-box"]
 
 BIN = Path(sys.prefix, "bin")
-READY_PATH: dict[Name, str] = {"stock": "/health", "malmoi": "/ready"}
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 40.0
 MEMORY_TIMEOUT_S = 60.0
@@ -44,13 +43,15 @@ QUIET_STOCK = ("--disable-uvicorn-access-log", "--uvicorn-log-level", "warning")
 class Contender:
     """One server as it is started."""
 
-    name: Name
+    name: str
     command: tuple[str, ...]
     """Without --port N, which each start adds."""
     environment: Mapping[str, str]
     """What is set beside the caller's environment."""
     model: str
     """Its name in the API."""
+    ready_path: str = "/ready"
+    """Whose first 200 tells that it answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ def same_engine(
             command=(*stock.command, "--served-model-name", ours.model, *QUIET_STOCK, *flags),
             environment={**stock.environment, **environment},
             model=ours.model,
+            ready_path=stock.ready_path,
         ),
         Contender(
             name="malmoi",
@@ -123,6 +125,7 @@ def as_they_come(checkpoint: Checkpoint, cache: Path) -> tuple[Contender, Conten
             command=(str(BIN / "vllm"), "serve", path, "--host", "127.0.0.1"),
             environment=environment("stock"),
             model=path,
+            ready_path="/health",
         ),
         Contender(
             name="malmoi",
@@ -160,7 +163,7 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
     Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(process, url + READY_PATH[contender.name], log)
+        _wait_until_ready(process, url + contender.ready_path, log)
         yield Running(pid=process.pid, url=url, ready_s=time.perf_counter() - started_at)
     finally:
         _end(process)

@@ -1,11 +1,15 @@
 """Losses of two models against a recomputation that reads a growing prefix, one token at a time, in fp64."""
 
+import resource
+
 import numpy as np
+import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from malmoi.errors import CheckpointError
+from quant import apart
 from quant.fidelity import TOKEN_KINDS
 from quant.losses import compared, summary, token_losses
 from quant.passages import Passage
@@ -108,3 +112,21 @@ def test_a_model_that_predicts_no_numbers_is_refused(models: tuple[PreTrainedMod
         broken.model.layers[0].mlp.down_proj.weight[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match="predictions that are numbers"):
         token_losses(models[0], broken, passages(), width=WIDTH)
+
+
+@pytest.mark.slow
+def test_memory_is_what_a_batch_takes_however_many_there_are() -> None:
+    """Long after short: none fits where the one before was freed, if anything small is kept between them."""
+    assert apart.call("tests.quant.test_losses:grown_bytes", environment={}) < 1 << 30  # else 3 GiB and more
+
+
+def grown_bytes() -> int:
+    """Most memory that it takes to read texts with a model and itself, beyond the model. Of this process."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=1, vocab_size=24_576)).bfloat16()
+    generator = np.random.default_rng(0)
+    lengths = range(64, 512, 8)
+    texts = [Passage(ids=generator.integers(0, 24_576, length).tolist(), num_bytes=1) for length in lengths]
+    before = psutil.Process().memory_info().rss
+    token_losses(model, model, texts, width=512)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
