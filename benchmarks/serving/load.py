@@ -66,6 +66,7 @@ def bench(
     out: Path,
     options: Mapping[str, object],
     flags: Sequence[str],
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Any]:
     """What `vllm bench serve` found, asked with these options; its own JSON is at `out`, its log beside it."""
     with out.with_suffix(".log").open("wb") as log:
@@ -74,7 +75,7 @@ def bench(
             env=callers_environment() | {"HF_HUB_OFFLINE": "1"},
             stdout=log,
             stderr=log,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=True,
         )
     result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))

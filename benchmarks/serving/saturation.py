@@ -65,13 +65,14 @@ def measure(pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Fl
             )
             for contender in pair
         }
-        capacity = _finished_per_s(started["stock"], pair[0], tokenizer, raw / "saturation-capacity.json")
+        capacity = finished_per_s(started["stock"], pair[0], tokenizer, raw / "saturation-capacity.json")
         for repeat, contender in in_order(pair, repeats):
             out = raw / f"saturation-{repeat}-{contender.name}.json"
             yield _flood(repeat, contender, started[contender.name], OVER * capacity, tokenizer, out)
 
 
-def _finished_per_s(server: Running, contender: Contender, tokenizer: Path, out: Path) -> float:
+def finished_per_s(server: Running, contender: Contender, tokenizer: Path, out: Path) -> float:
+    """Requests that it finishes in a second, of NUM_AT_CAPACITY that come all at once."""
     options = RANDOM_CHATS | {"num-prompts": NUM_AT_CAPACITY, "num-warmups": MAX_RUNNING, "seed": 0}
     result = bench(server, contender, tokenizer, out, options, IGNORE_EOS)
     return float(result["request_throughput"])
