@@ -26,10 +26,10 @@ SHARE: Final = 0.8
 INTERVAL_S: Final = 5.0
 MIB: Final = 1 << 20
 MOST_GROWTH: Final = 0.02
-EXPLANATION: Final = """A Llama of 97.5 million random bf16 parameters; chats of 128 random tokens in and 64 out,
-streamed, that come at random moments (Poisson), {per_s:.1f} in a second: {share:.0%} of what the server finished of
-requests that came all at once. Memory: of all its processes, a page that they share counting once, in the last
-minute of each stretch."""
+EXPLANATION: Final = """A Llama of 97.5 million random bf16 parameters; chats of 128 random tokens in and 64
+out, streamed, that come at random moments (Poisson), {per_s:.1f} in a second: {share:.0%} of what
+the server finished of requests that came all at once. Memory: of all its processes, a page that they share
+counting once, in the last minute of each stretch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +165,8 @@ def render(found: Sequence[Stretch], machine: Machine, command: str, capacity: f
                 machine.heading(command),
                 EXPLANATION.format(per_s=SHARE * capacity, share=SHARE),
                 table(head, rows),
-                f"Memory from the first stretch to the last: {growth:+.2%}, and {num_failed} requests failed (targets: "
-                f"less than {MOST_GROWTH:+.0%}, none): {verdict}.",
+                f"Memory from the first stretch to the last: {growth:+.2%}; {num_failed} requests failed "
+                f"(targets: less than {MOST_GROWTH:+.0%}, none): {verdict}.",
             ]
         )
         + "\n"
