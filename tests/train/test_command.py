@@ -32,12 +32,11 @@ def test_a_bad_option_exits_2(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "vocabulary --base {file} --num-new 2",
-        "corpus {file}",
+        "vocabulary --base {folder} --corpus {file}",
+        "corpus --corpus {file}",
         "data --dialogues {file}",
-        "rate {file} --endpoint http://127.0.0.1:9/v1 --model none",
-        "sft {folder} {file}",
-        "dpo {folder} {file}",
+        "rate --dialogues {file} --endpoint http://127.0.0.1:9/v1 --model none",
+        "sft --base {folder} --data {file}",
         "evaluate {folder} --korean {file}",
         "compare {folder}",
     ],

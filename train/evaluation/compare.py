@@ -28,6 +28,8 @@ SAME_OF_A_TASK: Final = ("split", "num_rows", "prompts", "version", "prompt_dige
 SAME_OF_A_CHAT: Final = ("num_prompts", "prompt_digest")
 FEWEST_ITEMS: Final = 20
 """Of fewer, draws are too alike to tell anything: all of them agree on three documents out of three."""
+CORRECT: Final[Mapping[str, str]] = {"acc": "correct", "acc_norm": "correct_norm"}
+"""What of an item tells whether it is right, by the metric."""
 BETTER: Final[Mapping[str, Literal["higher", "lower"]]] = {
     "bits_per_byte": "lower",
     "bits_per_character": "lower",
@@ -252,7 +254,7 @@ def _refuse_other_questions(one: Result, other: Result) -> None:
 
 def _asked_items(questions: Questions) -> list[Item]:
     """The same for the same questions, whatever was answered."""
-    answers = ("prediction", "correct", "nats")
+    answers = ("prediction", "correct", "correct_norm", "nats")
     return [{key: value for key, value in item.items() if key not in answers} for item in questions.items]
 
 
@@ -270,8 +272,8 @@ def _difference(line: Line, baseline: Result, other: Result) -> Difference | Non
     if line.metric == "bits_per_byte":
         num_bytes = np.array([item["bytes"] for item in first])
         return bits_per_byte_difference(num_bytes, *(np.array([item["nats"] for item in one]) for one in items))
-    if line.metric == "acc":
-        return accuracy_difference(*([item["correct"] for item in one] for one in items))
+    if line.metric in CORRECT:
+        return accuracy_difference(*([item[CORRECT[line.metric]] for item in one] for one in items))
     if line.metric == "f1":
         labels = [item["label"] for item in first]
         return macro_f1_difference(labels, *([item["prediction"] for item in one] for one in items))

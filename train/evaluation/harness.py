@@ -86,7 +86,10 @@ def ask(subject: Subject, task: Any, shots: int, request: Request) -> Asked:
 
 
 def _item(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A question as the harness judges it: the likeliest answer against the right one."""
+    """A question as the harness judges it: the likeliest answer against the right one.
+
+    `correct_norm`: whether the answer is right that is likeliest by its length, where the task asks for that.
+    """
     row = sample["doc"]
     choices = task.doc_to_choice(row)
     prediction = int(np.argmax([likelihood for likelihood, _ in sample["filtered_resps"][: len(choices)]]))
@@ -94,7 +97,8 @@ def _item(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(label, str):
         label = choices.index(label)
     right = label if isinstance(label, list) else [label]
-    return {"id": sample["doc_id"], "label": label, "prediction": prediction, "correct": prediction in right}
+    item = {"id": sample["doc_id"], "label": label, "prediction": prediction, "correct": prediction in right}
+    return item | ({"correct_norm": bool(sample["acc_norm"])} if "acc_norm" in sample else {})
 
 
 def _metrics(found: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, Metric]:

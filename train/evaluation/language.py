@@ -88,7 +88,10 @@ def passages_of(documents: Sequence[Document], tokenizer: PreTrainedTokenizerBas
     passages = [passage for passage in found if passage is not None]
     if not passages:
         raise CorpusError(
-            "texts", expected="one of two tokens or more", found="only shorter ones", next_step="name longer ones"
+            "texts",
+            expected="one of two tokens or more",
+            found="only shorter ones",
+            next_step="name longer ones",
         )
     return passages
 

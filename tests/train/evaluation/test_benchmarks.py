@@ -3,7 +3,9 @@
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from statistics import stdev
@@ -15,10 +17,11 @@ from malmoi import kobest as published
 from malmoi.errors import CorpusError, RecipeError
 from tests.support.benchmarks import Row, ask_harness, kobest_rows, write_kobest, write_rows
 from train.evaluation.bootstrap import macro_f1_stderr
+from train.evaluation.compare import Line, compare
 from train.evaluation.evaluation import run
 from train.evaluation.polyglot import PROMPTS
 from train.evaluation.request import Request
-from train.evaluation.results import Results
+from train.evaluation.results import Results, write, write_items
 from train.evaluation.results import read as read_results
 from train.evaluation.tasks import find_suite, index_of, leaves
 
@@ -100,7 +103,26 @@ def test_items_are_what_the_numbers_are_made_of(evaluated: tuple[Path, Results])
             assert right == [item["label"] == item["prediction"] for item in items]
             assert score.metrics["acc"].value == sum(right) / len(right)
             pairs = [(item["label"], item["prediction"]) for item in items]
+            if "acc_norm" in score.metrics:
+                by_length = [item["correct_norm"] for item in items]
+                assert score.metrics["acc_norm"].value == sum(by_length) / len(by_length)
             assert score.metrics["f1"].value == pytest.approx(macro_f1(pairs))
+
+
+def test_accuracy_by_length_is_tested_too(
+    evaluated: tuple[Path, Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, found = evaluated
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    write(other, replace(found, name="other"))
+    file = other / str(found.benchmarks["kobest_hellaswag"][0].items)
+    items = [json.loads(line) for line in file.read_text().splitlines()]
+    num_wrong = sum(not item["correct_norm"] for item in items)
+    write_items(other, str(file.relative_to(other)), [item | {"correct_norm": True} for item in items])
+    monkeypatch.setattr("train.evaluation.compare.FEWEST_ITEMS", len(items))
+    measured = compare([out, other]).lines[Line("benchmark", "kobest_hellaswag", "acc_norm", 0)][1]
+    assert measured is not None and measured.difference is not None
+    assert measured.difference.value == pytest.approx(num_wrong / len(items))
 
 
 def macro_f1(pairs: Sequence[tuple[int, int]]) -> float:
