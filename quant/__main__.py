@@ -2,33 +2,40 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from tyro.extras import SubcommandApp
 
 from malmoi.errors import reported_in_one_line
+from malmoi.help_text import unfolded
 from quant.quiet import set_up_logging
 
 app = SubcommandApp()
+T = TypeVar("T")
+Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
+"""An option whose text says what holds without it."""
+Inputs = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="", metavar="STR...")]
+CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 
 
 @app.command
+@unfolded
 def export(
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     out: Path,
     method: Literal["gptq", "bnb"] = "gptq",
     recipe: str = "release",
-    korean: tuple[str, ...] = (),
-    english: tuple[str, ...] = (),
-    bits: Literal[2, 3, 4, 8] | None = None,
-    group_size: Literal[32, 64, 128, -1] | None = None,
+    korean: Inputs = (),
+    english: Inputs = (),
+    bits: Maybe[Literal[2, 3, 4, 8]] = None,
+    group_size: Maybe[Literal[32, 64, 128, -1]] = None,
     resumable: bool = False,
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Quantize a checkpoint's linear layers; embeddings and output head stay as they are.
+    """Quantize a checkpoint's linear layers; embeddings and head stay as they are.
 
     Args:
         checkpoint: Directory to export; it is only read.
@@ -82,20 +89,21 @@ def export(
 
 
 @app.command
+@unfolded
 def check(
     export: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="EXPORT")],
     parent: Path,
-    korean: tuple[str, ...],
-    english: tuple[str, ...] = (),
-    prompts: tuple[str, ...] = (),
-    kobest: Path | None = None,
-    out: Path | None = None,
+    korean: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR...")],
+    english: Inputs = (),
+    prompts: Inputs = (),
+    kobest: Maybe[Path] = None,
+    out: Maybe[Path] = None,
     serve: bool = False,
-    num_tokens: int | None = None,
+    num_tokens: Maybe[int] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Measure how far an export is from the checkpoint it was made from; with a page, its numbers and a plot.
+    """Measure how far an export is from the checkpoint it was made from.
 
     Args:
         export: Directory that malmoi-quant export wrote.
@@ -133,19 +141,20 @@ def check(
 
 
 @app.command
+@unfolded
 def release(
     export: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="EXPORT")],
     parent: Path,
     out: Path,
-    fidelity: Path | None = None,
-    gate: str | None = None,
-    sign_key: Path | None = None,
-    base_model: str | None = None,
-    push: str | None = None,
+    fidelity: Maybe[Path] = None,
+    gate: Maybe[str] = None,
+    sign_key: Maybe[Path] = None,
+    base_model: Maybe[str] = None,
+    push: Maybe[str] = None,
     dry_run: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Let an export out if its measurements pass the gate: with a model card, checksums and a signature.
+    """Release an export that passes the gate: with model card, checksums, signature.
 
     Args:
         export: Directory that malmoi-quant export wrote.
@@ -188,7 +197,7 @@ def main() -> None:
     """Runs the command that the arguments name."""
     set_up_logging()
     with reported_in_one_line():
-        app.cli(prog="malmoi-quant", description=__doc__)
+        app.cli(prog="malmoi-quant", description=__doc__, config=CONFIG)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
 from malmoi.errors import reported_in_one_line
+from malmoi.help_text import unfolded
 from server.bounds import Bounds
 from server.objective import Objective
 from server.orphan import die_with_supervisor, tell_supervisor
@@ -22,30 +23,37 @@ BOUNDS = Bounds()
 SAFETY = Safety()
 OBJECTIVE = Objective()
 LEVEL = os.environ.get("MALMOI_LOGGING_LEVEL", "INFO")
+T = TypeVar("T")
+Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
+"""An option whose text says what holds without it."""
+CONFIG = (tyro.conf.DisallowNone,)
 
 
+@unfolded
 def serve(
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    name: str | None = None,
+    name: Maybe[str] = None,
     template: Literal["auto", "own"] = "auto",
-    verify_key: Path | None = None,
+    verify_key: Maybe[Path] = None,
     short_lived: bool = False,
     drain_timeout: float = 30.0,
-    keys: Path | None = None,
+    keys: Maybe[Path] = None,
     open_to_all: bool = False,
     bounds: Annotated[Bounds, tyro.conf.arg(name="")] = BOUNDS,
     safety: Annotated[Safety, tyro.conf.arg(name="")] = SAFETY,
     objective: Annotated[Objective, tyro.conf.arg(name="")] = OBJECTIVE,
     stall_timeout: float = STALL_TIMEOUT_S,
     max_restarts: int = 0,
-    traces: str | None = None,
+    traces: Maybe[str] = None,
 ) -> None:
     """Serve a checkpoint behind an OpenAI-compatible API with latency metrics.
 
-    Options of `vllm serve` may follow after `--`. Keys are made with `malmoi-serve keys`.
+    Options of `vllm serve` may follow after `--`.
+
+    Keys are made with `malmoi-serve keys`.
 
     Args:
         checkpoint: a checkpoint directory, or a Hugging Face Hub id.
@@ -54,7 +62,7 @@ def serve(
         name: model name in the API; the directory's name if not given.
         template: auto: the checkpoint's own chat template, else KoRAE's; own: its own or none at all.
         verify_key: serve only what the owner of this public key has signed: a PEM file, or one of the
-            certificates that vouch for the signer. An unsigned or altered directory is refused.
+            certificates that vouch for the signer. Nothing unsigned or altered is served.
         short_lived: on a CPU, start sooner and serve slower (no compilation).
         drain_timeout: seconds that running requests are given to finish on SIGTERM.
         keys: file of the keys that may use it (malmoi-serve keys add); read again when it changes.
@@ -97,7 +105,7 @@ def serve(
     logging.getLogger(__name__).info("starting the engine; on a CPU this takes about half a minute")
 
     def announce(url: str) -> None:
-        print(announcement(url, launch.name), flush=True)
+        say(announcement(url, launch.name))
         tell_supervisor()
 
     uvloop.run(serve_until_stopped(launch, announce))
@@ -112,6 +120,14 @@ def _supervise(host: str, port: int, max_restarts: int) -> int:
         port = probe.getsockname()[1]
     last = ["--port", str(port), "--max-restarts", "0", ENGINE_OPTIONS, *_engine_options()]
     return Supervisor([sys.executable, "-m", "server", *_own_options(), *last], max_restarts).run()
+
+
+def say(text: str) -> None:
+    """Prints `text`; a server serves on where its standard output has gone or is a file on a full disk."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        logging.getLogger(__name__).warning("standard output: %s", error)
 
 
 def announcement(url: str, name: str) -> str:
@@ -145,9 +161,10 @@ def main() -> None:
         if own[:1] == [KEYS]:
             from server.key_commands import COMMANDS
 
-            tyro.extras.subcommand_cli_from_dict(COMMANDS, args=own[1:], prog=f"{program} {KEYS}")
+            keys = f"{program} {KEYS}"
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, args=own[1:], prog=keys, config=CONFIG)
         else:
-            tyro.cli(serve, args=own, prog=program)
+            tyro.cli(serve, args=own, prog=program, config=CONFIG)
 
 
 if __name__ == "__main__":

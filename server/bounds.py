@@ -8,15 +8,17 @@ import tyro
 from malmoi.errors import ServeError
 
 MIB = 1 << 20
+NotGiven = Annotated[int | None, tyro.conf.arg(help_behavior_hint="")]
+"""A number whose text says what holds without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """how much of everything the server takes. A sequence is one answer: there are `n` for each prompt."""
 
-    max_running: int | None = None
+    max_running: NotGiven = None
     """sequences that are written at once; the engine's --max-num-seqs if not given."""
-    max_waiting: int | None = None
+    max_waiting: NotGiven = None
     """sequences that may wait for their turn, fairly between keys; as many again if not given."""
     queue_timeout_s: Annotated[float, tyro.conf.arg(name="queue-timeout")] = 30.0
     """seconds a request may wait for its turn; then it is refused (429)."""
@@ -32,7 +34,7 @@ class Bounds:
     """bytes of a request's body (413)."""
     max_n: int = 8
     """answers that one request may ask for (400)."""
-    max_tokens: int | None = None
+    max_tokens: NotGiven = None
     """tokens of one answer, asked for (400) or not; what fits into the context if not given."""
     max_logprobs: int = 20
     """alternatives that may be asked for at each token (400)."""

@@ -14,6 +14,7 @@ import tyro
 from malmoi.errors import ServeError
 from server.keys import Key, add_key, digest_of, new_secret, parse_expiry, read_keys, revoke_key
 
+Limit = Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: no limit)")]
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
 
@@ -22,14 +23,18 @@ def add(
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")],
     *,
     group: str = "default",
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    concurrency: int | None = None,
-    expires: str | None = None,
-    models: tuple[str, ...] | None = None,
+    requests_per_minute: Limit = None,
+    tokens_per_minute: Limit = None,
+    concurrency: Limit = None,
+    expires: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: never)")] = None,
+    models: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(metavar="NAME...", help_behavior_hint="(default: all)")
+    ] = None,
     metrics: bool = False,
 ) -> None:
-    """Make a key and add it to FILE. It is printed once, and kept nowhere; a running server knows it at once.
+    """Make a key and add it to FILE. It is printed once, and kept nowhere.
+
+    A running server knows it at once.
 
     Args:
         file: the server's file of keys; made if it is not there.
@@ -82,7 +87,9 @@ def list_(file: File, *, as_json: Annotated[bool, tyro.conf.arg(name="json")] = 
 
 
 def revoke(file: File, key: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID_OR_NAME")]) -> None:
-    """Take a key out of FILE. A running server refuses it from the next second on; what it answers, it ends.
+    """Take a key out of FILE.
+
+    A running server refuses it from the next second on; what it answers, it ends.
 
     Args:
         file: the server's file of keys.

@@ -33,9 +33,9 @@ RETRY_AFTER_S = 5.0
 class Safety:
     """How prompts and answers are checked."""
 
-    safety: str | None = None
+    safety: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = None
     """URL of an OpenAI-style moderation endpoint, or directory of a transformers text classifier."""
-    safety_labels: tuple[str, ...] = ()
+    safety_labels: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LABEL...", help_behavior_hint="")] = ()
     """of a classifier: the labels that are not to pass."""
     safety_threshold: float = 0.5
     """of a classifier: from which probability on a label counts."""

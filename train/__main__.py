@@ -2,15 +2,19 @@
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO, TypeVar, cast
 
 import tyro
 from tyro.extras import SubcommandApp
 
 from malmoi.errors import reported_in_one_line
+from malmoi.help_text import unfolded
 from train.pace import Pace
 
 LOUD_AT_IMPORT = ("torchao", "torch.utils._pytree", "bitsandbytes")
@@ -18,13 +22,19 @@ LOUD_AT_IMPORT = ("torchao", "torch.utils._pytree", "bitsandbytes")
 
 Fitted = Annotated[Pace, tyro.conf.OmitArgPrefixes]
 PACE = Pace()
+T = TypeVar("T")
+Maybe = Annotated[T | None, tyro.conf.arg(help_behavior_hint="")]
+"""An option whose text says what holds without it."""
+Inputs = Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="", metavar="STR...")]
+CONFIG = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 
 app = SubcommandApp()
 
 
 @app.command
+@unfolded
 def demo(out: Path, seed: int = 0, overwrite: bool = False) -> None:
-    """Train a small Korean chat model from nothing, in minutes, to see every later step work.
+    """Train a small Korean chat model from nothing, to see every later step work.
 
     Args:
         out: Directory to write the checkpoint to.
@@ -39,25 +49,26 @@ def demo(out: Path, seed: int = 0, overwrite: bool = False) -> None:
 
 
 @app.command
+@unfolded
 def vocabulary(
     base: Path,
     corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
     out: Path,
     recipe: str = "eeve",
-    size: int | None = None,
-    threshold: int | None = None,
-    keep: Path | None = None,
-    drop: Path | None = None,
-    held_out: tuple[str, ...] = (),
-    vectors: Path | None = None,
+    size: Maybe[int] = None,
+    threshold: Maybe[int] = None,
+    keep: Maybe[Path] = None,
+    drop: Maybe[Path] = None,
+    held_out: Inputs = (),
+    vectors: Maybe[Path] = None,
     text_field: str = "text",
     on_bad_line: Literal["refuse", "skip"] = "refuse",
     memory: str = "2GB",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Grow a base's vocabulary by the words of a Korean corpus: tokens, tokenizer, embeddings, and a report.
+    """Grow a base's vocabulary by the words of a Korean corpus, with a report.
 
     Killed, the same command goes on where it was.
 
@@ -76,7 +87,7 @@ def vocabulary(
         text_field: Field that holds the text.
         on_bad_line: Stop at a line without a text, or leave it out and count it.
         memory: Budget for counting words; at least 2GB.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For random rows.
         overwrite: Replace what is in OUT.
     """
@@ -108,29 +119,33 @@ def vocabulary(
 
 
 @app.command
+@unfolded
 def corpus(
     corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
     out: Path,
-    english: tuple[str, ...] = (),
-    parallel: tuple[str, ...] = (),
-    tokenizer: Path | None = None,
-    num_old: int | None = None,
-    recipe: str | None = None,
-    without: tuple[
-        Literal["pii", "filters", "cleaning", "exact", "near", "new-tokens", "mixture", "curriculum"], ...
+    english: Inputs = (),
+    parallel: Inputs = (),
+    tokenizer: Maybe[Path] = None,
+    num_old: Maybe[int] = None,
+    recipe: Maybe[str] = None,
+    without: Annotated[
+        tuple[
+            Literal["pii", "filters", "cleaning", "exact", "near", "new-tokens", "mixture", "curriculum"], ...
+        ],
+        tyro.conf.arg(metavar="STEP...", help_behavior_hint=""),
     ] = (),
-    pii: Literal["tokens", "same-shape"] | None = None,
-    bad_words: Path | None = None,
+    pii: Maybe[Literal["tokens", "same-shape"]] = None,
+    bad_words: Maybe[Path] = None,
     min_new_share: float = 0.1,
     english_share: float = 0.2,
     text_field: str = "text",
     pair_fields: tuple[str, str] = ("en", "ko"),
     on_bad_line: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Prepare texts for training: mask personal numbers, filter, clean, deduplicate, mix, order; with a report.
+    """Mask personal numbers in texts; filter, clean, deduplicate, mix and order them.
 
     Killed, the same command goes on where it was.
 
@@ -143,7 +158,7 @@ def corpus(
         tokenizer: Grown tokenizer (directory or file), in whose tokens shares are counted.
         num_old: Tokens of the base it was grown from. Default: what the report.json beside it says.
         recipe: polyglot, or my.module:RECIPE, for its steps and numbers. Default: all steps.
-        without: Steps to leave out.
+        without: Steps to leave out: pii, filters, cleaning, exact, near, new-tokens, mixture, curriculum.
         pii: Put tokens in place of personal numbers, or random digits of the same shape. Default: tokens.
         bad_words: File of words, one on each line; texts that hold one are dropped.
         min_new_share: Of a Korean text's tokens, the share that must be new.
@@ -151,7 +166,7 @@ def corpus(
         text_field: Field that holds the text.
         pair_fields: Fields that hold the two languages of a pair.
         on_bad_line: Stop at a line without a text, or leave it out and count it.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For draws: English texts, the order without a curriculum, digits of the same shape.
         overwrite: Replace what is in OUT.
     """
@@ -187,24 +202,27 @@ def corpus(
 
 
 @app.command
+@unfolded
 def pretrain(
     base: Path,
     corpus: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CORPUS...")],
     out: Path,
     recipe: str = "eeve",
-    english: tuple[str, ...] = (),
-    held_out: tuple[str, ...] = (),
-    held_out_english: tuple[str, ...] = (),
-    tokens: int | None = None,
+    english: Inputs = (),
+    held_out: Inputs = (),
+    held_out_english: Inputs = (),
+    tokens: Maybe[int] = None,
     pace: Fitted = PACE,
     text_field: str = "text",
     on_bad_line: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
 ) -> None:
-    """Train a grown base on a corpus in a recipe's stages; each ends in a checkpoint of its own.
+    """Train a grown base in a recipe's stages, each of which ends in a checkpoint.
 
-    Killed, the same command goes on where it was. Several processes: torchrun -m train pretrain ...
+    Killed, the same command goes on where it was.
+
+    Several processes: torchrun -m train pretrain ...
 
     Args:
         base: Checkpoint whose vocabulary malmoi-train vocabulary has grown.
@@ -219,7 +237,7 @@ def pretrain(
         tokens: To train on in all, shared among the stages as the recipe does. Default: the recipe's.
         text_field: Field that holds the text.
         on_bad_line: Stop at a line without a text, or leave it out and count it.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For the order of the text, and adapters.
     """
     _wait_without_spinning()
@@ -245,10 +263,11 @@ def pretrain(
 
 
 @app.command
+@unfolded
 def data(
     out: Path,
-    dialogues: tuple[str, ...] = (),
-    preferences: tuple[str, ...] = (),
+    dialogues: Inputs = (),
+    preferences: Inputs = (),
     weights: tuple[float, ...] = (),
     held_out: float = 0.05,
     without: tuple[Literal["pii", "exact"], ...] = (),
@@ -257,15 +276,15 @@ def data(
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Prepare chat or preference data: convert, mask personal numbers, deduplicate, split, mix; with a report.
+    """Prepare chat or preference data: convert, mask, deduplicate, split and mix.
 
-    Known by their columns: Alpaca, KULLM-v2, KoRAE, Dolly, ShareGPT, OpenAI messages; prompt, chosen, rejected.
+    Known by columns: Alpaca, KULLM-v2, KoRAE, Dolly, ShareGPT, OpenAI, preferences.
 
     Args:
         out: Directory to write train.jsonl, held_out.jsonl and the report to.
         dialogues: Files (JSON lines, JSON list, Parquet; also .gz, .zst), directories, globs in quotes, or
             hub:NAME[:SPLIT].
-        preferences: The same of preferences. Name either these or dialogues.
+        preferences: The same of preferences. Name these or dialogues.
         weights: For each of them, how often its rows are trained on: 2 is twice, 0.5 half of them once.
             Default: 1.
         held_out: Share of what users say that is not trained on.
@@ -294,28 +313,29 @@ def data(
 
 
 @app.command
+@unfolded
 def rate(
     dialogues: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIALOGUES...")],
     endpoint: str,
     model: str,
     out: Path,
     language: Literal["ko", "en"] = "ko",
-    max_requests: int | None = None,
-    max_tokens: int | None = None,
+    max_requests: Maybe[int] = None,
+    max_tokens: Maybe[int] = None,
     threshold: float = 8.5,
     concurrency: int = 8,
     attempts: int = 8,
     timeout: float = 60,
-    key_file: Path | None = None,
-    tokenizer: Path | None = None,
+    key_file: Maybe[Path] = None,
+    tokenizer: Maybe[Path] = None,
     estimate: bool = False,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     overwrite: bool = False,
 ) -> None:
-    """Have a language model rate conversations from 0 to 10, and keep the good ones; with a report.
+    """Have a language model rate conversations from 0 to 10, and keep the good ones.
 
-    Every answer is kept on disk: stopped or killed, the same command goes on and asks nothing twice.
+    Stopped or killed, the same command goes on, and asks nothing twice.
 
     Args:
         dialogues: Files (JSON lines, JSON list, Parquet; also .gz, .zst), directories, globs in quotes, or
@@ -325,7 +345,7 @@ def rate(
         out: Directory to write kept.jsonl, dropped.jsonl, unread.jsonl and the report to.
         language: Of the prompt, and of the explanations.
         max_requests: To send in all, with earlier runs and retries. Default: no limit.
-        max_tokens: To spend in all, on prompts and answers. Default: no limit.
+        max_tokens: For prompts and answers in all. Default: no limit.
         threshold: Lowest score that is kept.
         concurrency: Requests on their way at once.
         attempts: Requests for one conversation before it is given up for this run.
@@ -363,24 +383,27 @@ def rate(
 
 
 @app.command
+@unfolded
 def sft(
     base: Path,
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA...")],
     out: Path,
     recipe: str = "korae",
-    method: Literal["lora", "qlora", "full"] | None = None,
-    template: Literal["korae", "eeve", "kullm", "alpaca", "vicuna", "llama-2"] | None = None,
-    held_out: tuple[str, ...] = (),
-    epochs: int | None = None,
+    method: Maybe[Literal["lora", "qlora", "full"]] = None,
+    template: Maybe[Literal["korae", "eeve", "kullm", "alpaca", "vicuna", "llama-2"]] = None,
+    held_out: Inputs = (),
+    epochs: Maybe[int] = None,
     pace: Fitted = PACE,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Tune a base on dialogues: the assistant's answers are learnt, nothing else. Ends in a chat checkpoint.
+    """Tune a base on dialogues: the assistant's answers are learnt, nothing else.
 
-    Killed, the same command goes on where it was. Several processes: torchrun -m train sft ...
+    Ends in a chat checkpoint. Killed, the same command goes on where it was.
+
+    Several processes: torchrun -m train sft ...
 
     Args:
         base: Checkpoint to tune.
@@ -392,7 +415,7 @@ def sft(
         held_out: Dialogues to measure the loss on.
         epochs: Times to go through the data. Default: the recipe's.
         on_bad_row: Stop at a row that holds no dialogue, or leave it out and say so.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For the order of the data, and adapters.
         overwrite: Replace what is in OUT.
     """
@@ -409,23 +432,26 @@ def sft(
 
 
 @app.command
+@unfolded
 def dpo(
     base: Path,
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA...")],
     out: Path,
     recipe: str = "korae",
-    method: Literal["lora", "qlora", "full"] | None = None,
-    held_out: tuple[str, ...] = (),
-    epochs: int | None = None,
+    method: Maybe[Literal["lora", "qlora", "full"]] = None,
+    held_out: Inputs = (),
+    epochs: Maybe[int] = None,
     pace: Fitted = PACE,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Tune a chat model on preferences (DPO): what it prefers moves towards the chosen answers.
+    """Tune a chat model on preferences between two answers (DPO).
 
-    Killed, the same command goes on where it was. Several processes: torchrun -m train dpo ...
+    Killed, the same command goes on where it was.
+
+    Several processes: torchrun -m train dpo ...
 
     Args:
         base: Chat checkpoint to tune; it is also the reference, and its chat format is kept.
@@ -436,7 +462,7 @@ def dpo(
         held_out: Preferences to measure accuracy and margin on.
         epochs: Times to go through the data. Default: the recipe's.
         on_bad_row: Stop at a row that holds no preference, or leave it out and say so.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For the order of the data, and adapters.
         overwrite: Replace what is in OUT.
     """
@@ -453,24 +479,26 @@ def dpo(
 
 
 @app.command
+@unfolded
 def run(
     base: Path,
-    dialogues: tuple[str, ...],
+    dialogues: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DIALOGUES...")],
     out: Path,
-    preferences: tuple[str, ...] = (),
+    preferences: Inputs = (),
     recipe: str = "korae",
-    method: Literal["lora", "qlora", "full"] | None = None,
-    template: Literal["korae", "eeve", "kullm", "alpaca", "vicuna", "llama-2"] | None = None,
+    method: Maybe[Literal["lora", "qlora", "full"]] = None,
+    template: Maybe[Literal["korae", "eeve", "kullm", "alpaca", "vicuna", "llama-2"]] = None,
     held_out: float = 0.05,
     pace: Fitted = PACE,
     on_bad_row: Literal["refuse", "skip"] = "refuse",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 0,
 ) -> None:
-    """From a base and data files to the tuned checkpoint: data, SFT, and DPO where there are preferences.
+    """From a base and data to a tuned checkpoint: data, SFT, DPO on preferences.
 
-    Steps that are finished are passed over; killed, the same command goes on where it was. Several processes:
-    torchrun -m train run ...
+    Finished steps are passed over; killed, the same command goes on where it was.
+
+    Several processes: torchrun -m train run ...
 
     Args:
         base: Checkpoint to tune.
@@ -483,7 +511,7 @@ def run(
         template: Chat format. Default: the recipe's.
         held_out: Share of what users say that is not trained on.
         on_bad_row: Stop at a row that holds no dialogue or preference, or leave it out and count it.
-        work: Directory of the steps before the last. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For the order of the data, and adapters.
     """
     _wait_without_spinning()
@@ -506,30 +534,33 @@ def run(
 
 
 @app.command
+@unfolded
 def evaluate(
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")],
     out: Path,
-    name: str | None = None,
-    korean: tuple[str, ...] = (),
-    english: tuple[str, ...] = (),
-    benchmarks: tuple[str, ...] = (),
+    name: Maybe[str] = None,
+    korean: Inputs = (),
+    english: Inputs = (),
+    benchmarks: Inputs = (),
     shots: tuple[int, ...] = (0,),
-    data: Path | None = None,
+    data: Maybe[Path] = None,
     prompts: Literal["harness", "polyglot"] = "harness",
     chat_template: bool = False,
-    prompts_file: tuple[str, ...] = (),
-    limit: int | None = None,
-    tokenizer: Path | None = None,
-    key_file: Path | None = None,
-    batch_size: int | None = None,
+    prompts_file: Inputs = (),
+    limit: Maybe[int] = None,
+    tokenizer: Maybe[Path] = None,
+    key_file: Maybe[Path] = None,
+    batch_size: Maybe[int] = None,
     text_field: str = "text",
-    work: Path | None = None,
+    work: Maybe[Path] = None,
     seed: int = 1234,
     overwrite: bool = False,
 ) -> None:
-    """Measure a model: bits per byte of texts, benchmarks through lm-evaluation-harness, how it chats.
+    """Measure a model: bits per byte of texts, lm-evaluation-harness, how it chats.
 
-    Ends in a directory for malmoi-train compare. Killed, the same command goes on at the task where it was.
+    Ends in a directory for malmoi-train compare.
+
+    Killed, the same command goes on where it was.
 
     Args:
         model: Directory of a checkpoint or an export, or the address of malmoi-serve or vLLM.
@@ -550,7 +581,7 @@ def evaluate(
         key_file: File with the key for a server. Default: the environment's OPENAI_API_KEY.
         batch_size: Rows of a benchmark that are read at once. Default: what fits.
         text_field: Field that holds the text.
-        work: Directory of what has been done so far. Default: OUT.work.
+        work: Directory of the run so far. Default: OUT.work.
         seed: For drawing examples; the harness's own by default.
         overwrite: Replace what is in OUT.
     """
@@ -583,14 +614,17 @@ def evaluate(
 
 
 @app.command
+@unfolded
 def compare(
-    results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...")],
+    results: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR...", help_behavior_hint="")
+    ],
     out: Path,
-    published: tuple[str, ...] = (),
-    baseline: str | None = None,
+    published: Inputs = (),
+    baseline: Maybe[str] = None,
     overwrite: bool = False,
 ) -> None:
-    """Put what malmoi-train evaluate found side by side: tables, plots, and which differences are no chance.
+    """Put results of malmoi-train evaluate side by side, differences tested.
 
     Args:
         results: Directories that malmoi-train evaluate wrote.
@@ -606,7 +640,8 @@ def compare(
 
 
 def _work_of(out: Path, work: Path | None) -> Path:
-    return out.with_name(f"{out.name}.work") if work is None else work
+    """Where a run keeps what it can go on from: beside OUT, which may be "." or end in ".."."""
+    return out.resolve().with_name(f"{out.resolve().name}.work") if work is None else work
 
 
 def _wait_without_spinning() -> None:
@@ -616,13 +651,31 @@ def _wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+class _Folding:
+    """Standard output with the first line of `--help` folded: tyro prints it as long as it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if "usage:" in text:
+            columns = shutil.get_terminal_size().columns
+            text = textwrap.fill(text.replace(",", ", "), columns, subsequent_indent="    ")
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
 def main() -> None:
     """Runs the command that the arguments name."""
     logging.basicConfig(format="%(name)s: %(message)s")
     for name in LOUD_AT_IMPORT:
         logging.getLogger(name).setLevel(logging.ERROR)
-    with reported_in_one_line():
-        app.cli(prog="malmoi-train", description=__doc__)
+    is_asked = {"-h", "--help"} & set(sys.argv)
+    shown = cast(TextIO, _Folding(sys.stdout)) if is_asked else sys.stdout
+    with reported_in_one_line(), redirect_stdout(shown):
+        app.cli(prog="malmoi-train", description=__doc__, config=CONFIG)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from malmoi.errors import RecipeError
 
@@ -19,7 +22,7 @@ class Pace:
     """Spread parameters over the processes (FSDP2)."""
     save_every: int = 100
     """Steps between states to go on from."""
-    evaluate_every: int | None = None
+    evaluate_every: Annotated[int | None, tyro.conf.arg(help_behavior_hint="")] = None
     """Steps between evaluations. Default: five times a run."""
     wandb: bool = False
     """Send the curves to Weights & Biases, too."""
