@@ -17,7 +17,7 @@ A message is one line: where, what was expected, what was found, and the next st
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 EXIT_USER_ERROR = 2
@@ -93,8 +93,10 @@ def reported_in_one_line() -> Iterator[None]:
     try:
         yield
     except MalmoiError as error:
-        print(f"error: {error}", file=sys.stderr)
+        with suppress(OSError):  # where standard error cannot be written the exit code still tells
+            print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        with suppress(OSError):
+            print("interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None

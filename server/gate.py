@@ -86,9 +86,6 @@ class Gate:
         """Serves one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
         else:
             await self._serve(scope, receive, send)
 

@@ -117,6 +117,7 @@ def _uvicorn_config(gate: Gate, launch: Launch, log_config: dict[str, Any] | Non
     config = uvicorn.Config(
         gate,
         http=protocol_with(launch.bounds.header_timeout_s),
+        ws="none",
         lifespan="on",
         log_config=log_config,
         log_level=arguments.uvicorn_log_level,

@@ -7,7 +7,7 @@ group of its key, and how long prompt and answer are.
 
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -55,6 +55,12 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
     for place, count in counts.items():
         histogram._buckets[place].inc(count)
     histogram._sum.inc(sum(values))
+
+
+def server_timing(times_s: Mapping[str, float]) -> tuple[bytes, bytes]:
+    """The header of that name, in milliseconds."""
+    value = ", ".join(f"{name};dur={1000 * time_s:.2f}" for name, time_s in times_s.items())
+    return b"server-timing", value.encode()
 
 
 class Metrics:
@@ -173,8 +179,7 @@ class Measurement:
         """Server-Timing: milliseconds in the queue, and from the first byte of the request until now."""
         times_s = {"queue": self._queue_s} if self._is_answer else {}
         times_s["total"] = self.clock() - self.life.received_at
-        value = ", ".join(f"{name};dur={1000 * time_s:.2f}" for name, time_s in times_s.items())
-        return [(b"server-timing", value.encode())]
+        return [server_timing(times_s)]
 
     def wrote(self, body: bytes) -> None:
         """Takes note of a part of the answer's body, just before it is written."""

@@ -1,16 +1,20 @@
-"""uvicorn's HTTP protocol, with a stamp of a request's first byte, and bounds of time and size for its head."""
+"""uvicorn's HTTP protocol, with a stamp of a request's first byte, and bounds of time and size for its head.
+
+What is refused here has not become a request yet; it is answered in the same shape as at the gate.
+"""
 
 import asyncio
 import time
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.exchange import RECEIVED_AT, Scope
+from server.metrics import server_timing
+from server.refusal import HeadTooLarge, Invalid, Refusal, TooSlow
 
 MAX_HEAD_BYTES = 64 * 1024
-TOO_SLOW = b"408 Request Timeout"
-TOO_LARGE = b"431 Request Header Fields Too Large"
 
 
 class StampedProtocol(HttpToolsProtocol):
@@ -20,6 +24,8 @@ class StampedProtocol(HttpToolsProtocol):
     """
 
     header_timeout_s = 15.0
+    _begun_at: float | None = None
+    """The first byte of the head that is read, or was last."""
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = False
@@ -40,12 +46,12 @@ class StampedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._end(TOO_LARGE)
+                self._end(HeadTooLarge(f"The head of a request may have {MAX_HEAD_BYTES} bytes."))
 
     def on_message_begin(self) -> None:
         """Called by the parser at the first byte of each request."""
         super().on_message_begin()
-        cast(Scope, self.scope)[RECEIVED_AT] = time.perf_counter()
+        self._begun_at = cast(Scope, self.scope)[RECEIVED_AT] = time.perf_counter()
         self._in_head, self._head_bytes = True, 0
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(self.header_timeout_s, self._waited_too_long)
@@ -56,18 +62,36 @@ class StampedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn for bytes that are no HTTP."""
+        self._end(Invalid(msg))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called for a request that asks for another protocol; it is answered in this one."""
+
     def _waited_too_long(self) -> None:
         self._head_timer = None
         if self._in_head:
-            self._end(TOO_SLOW)
+            self._end(TooSlow(f"The head of the request did not arrive within {self.header_timeout_s:g} s."))
         elif not self.transport.is_closing():
             self.transport.close()
 
-    def _end(self, status: bytes) -> None:
-        if not self.transport.is_closing():
-            head = b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
-            self.transport.write(head)
-            self.transport.close()
+    def _end(self, refusal: Refusal) -> None:
+        """Ends the connection, saying why unless that would be in the middle of another request's answer."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            now = time.perf_counter()
+            body = msgspec.json.encode(refusal.body)
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+                server_timing({"total": now - (self._begun_at or now)}),
+            ]
+            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self.transport.write(STATUS_LINE[refusal.status] + lines + b"\r\n" + body)
+        self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -8,6 +8,7 @@ Refusal
 ├── WrongMethod        405
 ├── TooSlow            408   headers or body did not arrive in time
 ├── TooLarge           413   the body is larger than is taken
+├── HeadTooLarge       431   the headers are
 ├── Limited            429   the key has used up its requests, tokens or concurrency
 ├── Overloaded         429   every slot is taken and the waiting room full, or the wait was too long
 ├── Unavailable        503   draining, or the engine is not there
@@ -99,6 +100,12 @@ class TooLarge(Refusal):
     """The body is larger than is taken."""
 
     status, kind = 413, "RequestTooLargeError"
+
+
+class HeadTooLarge(Refusal):
+    """The headers are larger than is taken."""
+
+    status, kind = 431, "RequestTooLargeError"
 
 
 class Limited(Refusal):

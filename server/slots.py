@@ -49,14 +49,14 @@ class Slots:
     def ask(self, owner: str, size: int) -> Place:
         """A place that runs, or that waits on its `turn`; `give_back` it in either case.
 
-        Raises: Overloaded if there is no room to wait; what `close` was given, after it.
+        Raises: Overloaded if there is no room to wait; after `close`, what it was given instead of a wait.
         """
-        if self._closed:
-            raise self._closed()
         place = Place(owner=owner, size=size, asked_at=self._clock())
         if not self._waiting and self.num_running + size <= self.capacity:
             self._run(place)
             return place
+        if self._closed:
+            raise self._closed()
         self._make_room(owner, size)
         place.turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(place)
@@ -77,7 +77,7 @@ class Slots:
         self._grant()
 
     def close(self, refusal: Callable[[], Refusal]) -> None:
-        """From now on everyone is refused, those who wait included."""
+        """From now on nobody waits, those who do are refused; a free slot is still given to who was let in."""
         self._closed = refusal
         for place in [place for queue in self._waiting.values() for place in queue]:
             self._turn_away(place, refusal())

@@ -201,6 +201,15 @@ CLIENTS = Path(__file__).parents[2] / "build" / "clients"
 SCRIPTS = Path(__file__).parents[1] / "support" / "clients"
 
 
+@pytest.fixture(scope="module")
+def clients() -> Path:
+    """Where other people's clients are installed."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not here to install the client for Node")
+    subprocess.run([str(SCRIPTS / "install.sh")], check=True)
+    return CLIENTS
+
+
 def told_by(command: list[str], server: RunningServer, key: str, directory: Path) -> Any:
     """What a client's script printed."""
     arguments = [*command, f"{server.url}/v1", key, "demo"]
@@ -209,11 +218,9 @@ def told_by(command: list[str], server: RunningServer, key: str, directory: Path
     return json.loads(ended.stdout)
 
 
-def test_openai_client_for_node(limited: RunningServer, key: str) -> None:
-    if shutil.which("node") is None or not (CLIENTS / "node_modules" / "openai").exists():
-        pytest.skip("node, or npm install --prefix build/clients openai")
-    script = shutil.copy(SCRIPTS / "openai_node.mjs", CLIENTS)
-    told = told_by(["node", str(script)], limited, key, CLIENTS)
+def test_openai_client_for_node(limited: RunningServer, key: str, clients: Path) -> None:
+    script = shutil.copy(SCRIPTS / "openai_node.mjs", clients)
+    told = told_by(["node", str(script)], limited, key, clients)
     assert told["streamed"] == told["whole"]
     assert "서울" in told["whole"]
     assert told["usage"]["total_tokens"] > told["usage"]["completion_tokens"] > 0
@@ -225,13 +232,9 @@ def test_openai_client_for_node(limited: RunningServer, key: str) -> None:
     }
 
 
-def test_langchains_chat_model(limited: RunningServer, key: str) -> None:
-    python = CLIENTS / "python" / "bin" / "python"
-    if not python.exists():
-        pytest.skip(
-            "python -m venv build/clients/python; build/clients/python/bin/pip install langchain-openai"
-        )
-    told = told_by([str(python), str(SCRIPTS / "langchain_chat.py")], limited, key, CLIENTS)
+def test_langchains_chat_model(limited: RunningServer, key: str, clients: Path) -> None:
+    python = clients / "python" / "bin" / "python"
+    told = told_by([str(python), str(SCRIPTS / "langchain_chat.py")], limited, key, clients)
     assert "서울" in told["whole"]
     assert {told["streamed"], *told["batch"]} == {told["whole"]}
     assert told["usage"]["total_tokens"] > told["usage"]["output_tokens"] > 0

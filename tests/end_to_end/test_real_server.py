@@ -193,12 +193,16 @@ def press_ctrl_c(server: RunningServer) -> None:
     os.killpg(server.process.pid, signal.SIGINT)
 
 
+UNHURRIED = ("--drain-timeout", "240", "--body-timeout", "240")
+"""The stream takes as long as the machine lets it; by default drain and half a body are given up after 30 s."""
+
+
 @pytest.mark.parametrize("end", [terminate, pytest.param(press_ctrl_c, marks=pytest.mark.slow)])
 def test_signal_drains_and_exits_0(
     demo_checkpoint: Path, tmp_path: Path, end: Callable[[RunningServer], None]
 ) -> None:
     with (
-        running_server(tmp_path, str(demo_checkpoint), "--name", "demo") as server,
+        running_server(tmp_path, str(demo_checkpoint), "--name", "demo", *UNHURRIED) as server,
         client_of(server) as client,
     ):
         processes = server.processes()
@@ -207,8 +211,8 @@ def test_signal_drains_and_exits_0(
         with half_sent_request(server) as finish:
             end(server)
             refused = _first_refusal(server)
-            assert httpx.get(f"{server.url}/ready").status_code == 503
-            assert httpx.get(f"{server.url}/health").status_code == 200
+            assert httpx.get(f"{server.url}/ready", timeout=60).status_code == 503
+            assert httpx.get(f"{server.url}/health", timeout=60).status_code == 200
             chunks = list(stream)
             assert server.process.poll() is None, "a request that was let in is still on its way"
             answer = finish()
@@ -230,10 +234,11 @@ def half_sent_request(server: RunningServer) -> Iterator[Callable[[], bytes]]:
     )
     raw = body.encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(raw)}\r\n"
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode())
         connection.sendall(raw[:-1])
-        httpx.get(f"{server.url}/health")  # answered after it: the event loop has let the other one in
+        # Answered after it: the event loop has let the other one in.
+        httpx.get(f"{server.url}/health", timeout=60)
 
         def finish() -> bytes:
             connection.sendall(raw[-1:])
@@ -243,10 +248,10 @@ def half_sent_request(server: RunningServer) -> Iterator[Callable[[], bytes]]:
 
 
 def _first_refusal(server: RunningServer) -> httpx.Response:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     request = {"model": "demo", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 1}
     while time.monotonic() < deadline:
-        response = httpx.post(f"{server.url}/v1/chat/completions", json=request)
+        response = httpx.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
         if response.status_code != 200:
             return response
     raise AssertionError("never refused")
@@ -286,7 +291,10 @@ def test_killed_engine_turns_probes_503_and_the_exit_code_non_zero(
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_signal_while_starting_ends_everything(tiny_checkpoint: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "server", str(tiny_checkpoint), "--port", "0", "--short-lived"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with (
+        Path("/dev/full").open("wb") as full_disk,  # its line about the signal cannot be written either
+        subprocess.Popen(command, stdout=full_disk, stderr=full_disk) as process,
+    ):
         api = psutil.Process(process.pid)
         deadline = time.monotonic() + 120
         while not any(child.name().startswith("VLLM::Worker") for child in api.children(recursive=True)):
@@ -296,17 +304,3 @@ def test_signal_while_starting_ends_everything(tiny_checkpoint: Path, number: si
         process.send_signal(number)
         assert process.wait(10) == 128 + number
     assert wait_until_gone(processes, 20) == []
-
-
-@pytest.mark.parametrize("victim", ["api", pytest.param("worker", marks=pytest.mark.slow)])
-def test_kill_9_of_any_process_leaves_no_orphan(tiny_checkpoint: Path, tmp_path: Path, victim: str) -> None:
-    with running_server(tmp_path, str(tiny_checkpoint)) as server:
-        processes = server.processes()
-        by_name = {p.name()[:10]: p for p in server.engine_processes()}
-        chosen = {
-            "api": psutil.Process(server.process.pid),
-            "worker": by_name["VLLM::Work"],
-        }[victim]
-        chosen.kill()
-        assert server.wait() != 0
-        assert wait_until_gone(processes, 15) == []

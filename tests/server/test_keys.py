@@ -177,6 +177,8 @@ def test_without_a_key_nothing_is_answered(serve_script: ServeScript, tmp_path: 
         [("authorization", f"Bearer {old}")],
         [("authorization", f"Bearer {secret}"), ("authorization", "Bearer other")],
         [("host", "localhost"), ("x-api-key", secret)],
+        *([("host", host)] for host in ("x/health", "x/health?", "x/ready#", "u@x/", "")),
+        [("x-forwarded-host", "x/health"), ("x-original-url", "/health"), ("x-forwarded-prefix", "/health")],
     ]
 
     async def scenario() -> None:

@@ -1,6 +1,8 @@
 """What a socket can do to the server: slow heads, slow bodies, endless heads, bodies far too large."""
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from server.bounds import Bounds
-from server.exchange import Receive, Scope, Send
+from server.exchange import App, Receive, Scope, Send
 from server.launch import Launch, prepare
 from server.loop import serve_gate
 from server.protocol import MAX_HEAD_BYTES
@@ -56,9 +58,9 @@ class Connection:
 
 
 @asynccontextmanager
-async def serving(launch: Launch, number: int = 1) -> AsyncIterator[list[Connection]]:
+async def serving(launch: Launch, number: int = 1, app: App = polite) -> AsyncIterator[list[Connection]]:
     """Connections to a server."""
-    gate = gate_around(polite, CollectorRegistry(), BOUNDS)
+    gate = gate_around(app, CollectorRegistry(), BOUNDS)
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(serve_gate(gate, launch, announced.set_result))
     await asyncio.wait_for(announced, 10)
@@ -75,14 +77,72 @@ async def serving(launch: Launch, number: int = 1) -> AsyncIterator[list[Connect
         await asyncio.wait_for(server, 20)
 
 
+def error_of(answer: bytes) -> tuple[int, str]:
+    """Status and type of an error whose head and body are as those of every other."""
+    head, body = answer.split(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ") for line in lines)
+    assert headers["content-type"] == "application/json"
+    assert headers["content-length"] == str(len(body))
+    assert re.fullmatch(r"total;dur=\d+\.\d+", headers["server-timing"])
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert status.split()[:2] == ["HTTP/1.1", str(error["code"])]
+    return error["code"], error["type"]
+
+
+@pytest.mark.parametrize("sent", [b"GET\r\n\r\n", b"\x16\x03\x01 hello", b"GET /\xff HTTP/1.1\r\n\r\n"])
+def test_what_is_no_http_is_400(launch: Launch, sent: bytes) -> None:
+    async def scenario() -> None:
+        async with serving(launch) as (connection,):
+            assert error_of(await connection.answer_to(sent)) == (400, "BadRequestError")
+
+    uvloop.run(scenario())
+
+
+def test_other_protocols_are_answered_in_http(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    upgrade = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n"
+
+    async def scenario() -> None:
+        async with serving(launch) as (connection,):
+            answer = await connection.answer_to(
+                upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"ok")
+
+    uvloop.run(scenario())
+    assert caplog.records == []
+
+
+def test_nothing_is_said_in_the_middle_of_an_answer(launch: Launch) -> None:
+    """While one is written, the head of the next request does not come."""
+
+    async def begins(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await polite(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def scenario() -> None:
+        async with serving(launch, app=begins) as (connection,):
+            answer = await connection.answer_to(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\nGET ")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"begun\r\n")
+
+    uvloop.run(scenario())
+
+
 def test_head_that_does_not_come_is_408_and_silence_is_ended(launch: Launch) -> None:
     async def scenario() -> None:
         async with serving(launch, 2) as (begun, silent):
             answers = asyncio.gather(begun.answer_to(b"GET /v1/models HTTP/1.1\r\nHost:"), silent.answer_to())
-            assert [*await answers] == [
-                b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                b"",
-            ]
+            late, nothing = await answers
+            assert error_of(late) == (408, "RequestTimeoutError")
+            assert nothing == b""
 
     uvloop.run(scenario())
 
@@ -96,7 +156,7 @@ def test_head_that_comes_byte_by_byte_is_408(launch: Launch) -> None:
                     break
                 connection.writer.write(bytes([byte]))
                 await asyncio.sleep(0.02)
-            assert (await answer).startswith(b"HTTP/1.1 408 ")
+            assert error_of(await answer) == (408, "RequestTimeoutError")
 
     uvloop.run(scenario())
 
@@ -123,7 +183,7 @@ def test_head_that_is_too_large_is_431(launch: Launch, part: bytes) -> None:
     async def scenario() -> None:
         async with serving(launch, 2) as (large, endless):
             answer = await large.answer_to(HEAD + part * (MAX_HEAD_BYTES // len(part) + 1))
-            assert answer.startswith(b"HTTP/1.1 431 ")
+            assert error_of(answer) == (431, "RequestTooLargeError")
             assert (await endless.answer_to(HEAD, *[part] * 100_000))[:13] in (b"reset", b"HTTP/1.1 431 ")
 
     uvloop.run(scenario())

@@ -115,7 +115,7 @@ def test_retry_after_is_what_those_who_wait_will_take() -> None:
     asyncio.run(scenario())
 
 
-def test_closed_slots_refuse_those_who_wait_and_keep_those_who_run() -> None:
+def test_closed_slots_refuse_those_who_wait_and_keep_those_who_need_not() -> None:
     async def scenario() -> None:
         slots = Slots(1, 4)
         running, waiting = slots.ask("", 1), slots.ask("", 1)
@@ -125,6 +125,9 @@ def test_closed_slots_refuse_those_who_wait_and_keep_those_who_run() -> None:
             slots.ask("", 1)
         slots.give_back(waiting)
         slots.give_back(running)
+        late = slots.ask("", 1)
+        assert late.turn is None
+        slots.give_back(late)
         assert (slots.num_running, slots.num_waiting) == (0, 0)
 
     asyncio.run(scenario())
