@@ -47,7 +47,7 @@ class Calibration:
     """Of the tokens that are drawn, where there is English text."""
     min_occurrences: int = 1
     """Of each new token, where the texts have so many."""
-    piece_tokens: int = 64
+    piece_tokens: int = 32
     """Of the rows that are cut out of the texts for new tokens that the draw lacks."""
 
     def __post_init__(self) -> None:
