@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks.machine import this_machine
+from benchmarks.machine import Machine, this_machine
 from benchmarks.quantization import report, texts
 from benchmarks.quantization.runs import run
 from benchmarks.results import emptied, this_command, write_json
@@ -21,7 +21,9 @@ PACKAGES = ("malmoi", "torch", "transformers", "gptqmodel")
 
 
 def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, out: Path = WORK) -> None:
-    """Quantize a checkpoint in both ways, and compare the exports with it. Stopped, the same command goes on.
+    """Quantize a checkpoint in both ways, and compare the exports with it.
+
+    Stopped, the same command of the same commit goes on.
 
     Args:
         checkpoint: trained on Korean and English, best with a grown vocabulary.
@@ -38,7 +40,7 @@ def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, 
     command, machine = this_command("benchmarks.quantization"), this_machine(*PACKAGES)
     earlier = read_json(out / "results.json") if (out / "results.json").exists() else {}
     results: dict[str, Any] = {"command": command, "machine": asdict(machine), "runs": [], "fidelity": {}}
-    if earlier.get("command") == command and len(earlier["fidelity"]) < len(CONTENDERS):
+    if _goes_on(earlier, command, machine):
         results |= {name: earlier[name] for name in ("machine", "runs", "fidelity")}
     else:
         emptied(out)
@@ -64,6 +66,16 @@ def measure(*, checkpoint: Path, korean: Path, english: Path, repeats: int = 3, 
             write_json(out, results)
     (out / "RESULTS.md").write_text(report.render(results))
     print(out / "RESULTS.md")
+
+
+def _goes_on(earlier: dict[str, Any], command: str, machine: Machine) -> bool:
+    """Whether what an earlier run left is a part of this one: other code would export in another way."""
+    return bool(
+        earlier
+        and earlier["command"] == command
+        and earlier["machine"]["commit"] == machine.commit
+        and len(earlier["fidelity"]) < len(CONTENDERS)
+    )
 
 
 def _fidelity(checkpoint: Path, export: Path, files: dict[str, Path]) -> dict[str, Any]:
