@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Self
 
@@ -92,6 +93,42 @@ class CpuRecorder:
             self._times.append(time.perf_counter())
             self._api_s.append(cpu_s([self._api]))
             self._engine_s.append(cpu_s(self._engine))
+
+
+class MemoryRecorder:
+    """Looks every `interval_s` at the memory of a process and of all below it, a shared page counting once."""
+
+    def __init__(self, root: int, interval_s: float) -> None:
+        self._root = root
+        self._interval_s = interval_s
+        self._seen: list[tuple[float, int]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._record)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def peak_bytes(self) -> int:
+        """The most that was seen; 0 if nothing was."""
+        return max((num_bytes for _, num_bytes in self._seen), default=0)
+
+    def last_minute_bytes(self) -> int:
+        """The mean of what was seen in the last minute."""
+        since = self._seen[-1][0] - 60
+        return round(fmean(num_bytes for at, num_bytes in self._seen if at >= since))
+
+    def _record(self) -> None:
+        is_last = False
+        while not is_last:
+            is_last = self._stop.wait(self._interval_s)
+            self._seen.append((time.monotonic(), proportional_bytes(tree(self._root))))
 
 
 def _all_processes() -> list[int]:

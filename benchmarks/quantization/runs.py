@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,36 +35,14 @@ def run(contender: str, arguments: Sequence[str], out: Path) -> Run:
         process = subprocess.Popen(
             [*task, *arguments, str(out)], stdout=log, stderr=log, env=environment, cwd=out.parent
         )
-        peak = _Peak(process.pid)
-        peak.start()
-        code = process.wait()
-        seconds = time.perf_counter() - started
-        peak.stop()
+        with processes.MemoryRecorder(process.pid, INTERVAL_S) as memory:
+            code = process.wait()
+            seconds = time.perf_counter() - started
     if code:
         raise SystemExit(f"{contender} ended with {code}; see {out}.log")
     return Run(
         contender=contender,
         seconds=seconds,
-        peak_bytes=peak.num_bytes,
+        peak_bytes=memory.peak_bytes(),
         disk_bytes=sum(file.stat().st_size for file in out.iterdir() if file.is_file()),
     )
-
-
-class _Peak(threading.Thread):
-    """Looks a few times a second at the memory of a process and of all below it."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__()
-        self._pid = pid
-        self._ended = threading.Event()
-        self.num_bytes = 0
-
-    def run(self) -> None:
-        """Looks until it is to stop."""
-        while not self._ended.wait(INTERVAL_S):
-            self.num_bytes = max(self.num_bytes, processes.proportional_bytes(processes.tree(self._pid)))
-
-    def stop(self) -> None:
-        """Ends the looking."""
-        self._ended.set()
-        self.join()

@@ -1,8 +1,6 @@
 """python -m benchmarks.serving.soak: half an hour at 80 % of what the server can; memory and latency."""
 
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,7 +88,7 @@ def _stretch(
         "request-rate": per_s,
         "seed": number,
     }
-    with MemoryRecorder(server.pid) as memory:
+    with processes.MemoryRecorder(server.pid, INTERVAL_S) as memory:
         result = bench(server, contender, tokenizer, out, options, IGNORE_EOS, timeout_s=2 * duration_s + 120)
     return _read(result, memory.last_minute_bytes())
 
@@ -106,36 +104,6 @@ def _read(result: dict[str, Any], memory_bytes: int) -> Stretch:
         itl_p99_ms=result["p99_itl_ms"],
         memory_bytes=memory_bytes,
     )
-
-
-class MemoryRecorder:
-    """Looks at the memory of a process and of all below it every INTERVAL_S."""
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._seen: list[tuple[float, int]] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._record)
-
-    def __enter__(self) -> "MemoryRecorder":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def last_minute_bytes(self) -> int:
-        """The mean of the looks of the last minute."""
-        since = self._seen[-1][0] - 60
-        found = [seen for at, seen in self._seen if at >= since]
-        return round(sum(found) / len(found))
-
-    def _record(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._ended.wait(INTERVAL_S)
-            self._seen.append((time.monotonic(), processes.proportional_bytes(processes.tree(self._root))))
 
 
 def render(found: Sequence[Stretch], machine: Machine, command: str, capacity: float, minutes: float) -> str:

@@ -53,6 +53,14 @@ def test_cpu_time_of_this_process_is_what_the_clock_says() -> None:
     assert processes.resident_bytes([os.getpid()]) > 1 << 20
 
 
+def test_memory_is_seen_while_it_is_held() -> None:
+    with processes.MemoryRecorder(os.getpid(), interval_s=0.02) as memory:
+        held = bytearray(b"x") * (64 << 20)
+        time.sleep(0.2)
+    assert memory.peak_bytes() >= len(held)
+    assert 0 < memory.last_minute_bytes() <= memory.peak_bytes()
+
+
 def test_a_process_that_is_gone_counts_nothing() -> None:
     gone = 2**22 + 1  # beyond the kernel's greatest pid
     assert processes.cpu_s([gone]) == processes.resident_bytes([gone]) == 0
