@@ -641,7 +641,10 @@ def compare(
 
 def _work_of(out: Path, work: Path | None) -> Path:
     """Where a run keeps what it can go on from: beside OUT, which may be "." or end in ".."."""
-    return out.resolve().with_name(f"{out.resolve().name}.work") if work is None else work
+    if work is not None:
+        return work
+    place = out.resolve()
+    return place.with_name(f"{place.name}.work")
 
 
 def _wait_without_spinning() -> None:
