@@ -6,7 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from malmoi.hardware import cpu_cores, cpu_model
 
 GIB = 1 << 30
 BUSY = 0.5
@@ -45,8 +46,8 @@ def this_machine(*packages: str) -> Machine:
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         commit=_commit(),
-        cpu_model=_cpu_model(),
-        cores=len(os.sched_getaffinity(0)),
+        cpu_model=cpu_model(),
+        cores=cpu_cores(),
         memory_gib=memory_bytes / GIB,
         versions=", ".join([f"Python {platform.python_version()}", *map(_versioned, packages)]),
         load_average=" ".join(f"{load:.2f}" for load in os.getloadavg()),
@@ -57,11 +58,6 @@ def _commit() -> str:
     git = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
     described = subprocess.run(git, capture_output=True, text=True, check=False)
     return described.stdout.strip() or "unknown"
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def _versioned(package: str) -> str:

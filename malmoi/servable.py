@@ -32,7 +32,7 @@ def why_gptq_is_refused(settings: Mapping[str, Any], *, on_cpu: bool) -> str | N
     if not sym:
         return "sym=false"
     if bits not in ((4,) if on_cpu else (4, 8)):
-        return f"bits={bits}" + (" on a CPU" if on_cpu and bits == 8 else "")
+        return f"bits={bits}"
     if desc_act and group_size != -1:
         return f"desc_act=true with group_size={group_size}"
     return None

@@ -32,7 +32,7 @@ def export(
     group_size: Maybe[Literal[32, 64, 128, -1]] = None,
     resumable: bool = False,
     work: Maybe[Path] = None,
-    seed: int = 0,
+    seed: Maybe[int] = None,
     overwrite: bool = False,
 ) -> None:
     """Quantize a checkpoint's linear layers; embeddings and head stay as they are.
@@ -51,7 +51,7 @@ def export(
         resumable: Keep GPTQ's state after every layer: killed, the same command goes on. Llama's architecture
             only; takes more time and memory.
         work: Directory for what GPTQ has not finished. Default: OUT.work.
-        seed: For the draw of text.
+        seed: For the draw of text. Default: 0.
         overwrite: Replace what is in OUT.
     """
     _wait_without_spinning()
@@ -69,6 +69,7 @@ def export(
             english=english,
             resumable=resumable or None,
             work=work,
+            seed=seed,
         )
         print(export(checkpoint, out, recipe=recipes.find_bnb(recipe), overwrite=overwrite))
         return
@@ -80,7 +81,7 @@ def export(
             out,
             recipe=chosen,
             calibration=source,
-            seed=seed,
+            seed=seed or 0,
             work=work,
             resumable=resumable,
             overwrite=overwrite,

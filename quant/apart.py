@@ -37,7 +37,7 @@ def call(function: str, *arguments: object, environment: Mapping[str, str]) -> A
     package = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "quant.apart", str(writing)],
+        [sys.executable, "-P", "-W", "ignore", "-m", "quant.apart", str(writing)],
         env={**environment, **os.environ, "PYTHONPATH": package},
         stdin=subprocess.PIPE,  # closed when this process ends: how the other one learns of it
         pass_fds=[writing],

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from malmoi.checkpoint import Checkpoint, open_checkpoint
 from malmoi.checkpoint_files import TOKENIZER_FILE, read_json
-from malmoi.errors import CheckpointError
+from malmoi.errors import CheckpointError, CorpusError
 from malmoi.files import create_directory, refuse_existing
-from malmoi.provenance import checkpoint_digest, library_versions, record_files
+from malmoi.hardware import cpu_cores, cpu_model
+from malmoi.provenance import checkpoint_digest, file_digest, library_versions, record_files
 from malmoi.windows import window_width
 from quant import fidelity_report
 from quant.answers import Prompt, answer_rates
@@ -36,6 +38,7 @@ from quant.loading import load_model, load_tokenizer, memory_bytes
 from quant.losses import TokenLosses, summary, token_losses
 from quant.material import Material, Request, draw
 from quant.serving import measure_speed
+from quant.texts import find_files
 from quant.token_kinds import token_kinds
 
 NUM_TOKENS: Final = 1 << 17
@@ -89,6 +92,7 @@ def run(
         seed=seed,
     )
     checkpoints = _open_pair(parent, export)
+    _refuse_calibration_texts(request, checkpoints[1])
     material = draw(request, checkpoints[0], load_tokenizer(parent))
     digests = _digests(*checkpoints)
     with create_directory(out, overwrite=overwrite) as partial:
@@ -120,6 +124,19 @@ def _open_pair(parent: Path, export: Path) -> tuple[Checkpoint, Checkpoint]:
                 next_step="name the parent it was made from, or export again",
             )
     return of_parent, of_export
+
+
+def _refuse_calibration_texts(request: Request, export: Checkpoint) -> None:
+    """Raises: CorpusError for a file that the export was calibrated on: it is nearer to its parent there."""
+    known = set(export.provenance.origin.data.values()) if export.provenance else set()
+    for file in find_files((*request.korean, *request.english, *request.prompts)) if known else ():
+        if file_digest(file) in known:
+            raise CorpusError(
+                file,
+                expected=f"texts that {export.path.name} was not calibrated on",
+                found="a file that it was",
+                next_step="name held-out ones",
+            )
 
 
 def _tokenizer(directory: Path) -> dict[str, Any]:
@@ -179,6 +196,7 @@ def _compared(
         speed=speed,
         data=material.digests,
         seed=request.seed,
+        machine=_machine(),
         libraries=_libraries(),
         command=_command(request),
     )
@@ -223,6 +241,12 @@ def _kobest(pair: Pair, questions: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         task: Score(metric=METRIC, parent=of_parent[task], export=of_export[task], num=len(rows))
         for task, rows in questions.items()
     }
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{cpu_cores()} cores of {cpu_model()}"
 
 
 def _libraries() -> dict[str, str]:

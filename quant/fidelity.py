@@ -15,7 +15,7 @@ from malmoi.speed import Speed
 
 FIDELITY_FILE: Final = "fidelity.json"
 PAGE_FILE: Final = "fidelity.md"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Language = Literal["korean", "english"]
 TokenKind = Literal["old", "new", "byte"]
@@ -131,6 +131,8 @@ class Fidelity:
     data: Mapping[str, str]
     """SHA-256 of what was measured on, by name."""
     seed: int
+    machine: str
+    """What sizes in memory and speeds were measured on."""
     libraries: Mapping[str, str]
     command: str
 

@@ -122,7 +122,8 @@ def _mib(parent: int, export: int) -> list[str]:
 def _origin(fidelity: Fidelity) -> str:
     data = ", ".join(f"{name} {digest[:12]}" for name, digest in fidelity.data.items())
     libraries = ", ".join(f"{name} {version}" for name, version in fidelity.libraries.items())
-    return f"`{fidelity.command}`\n\nSeed {fidelity.seed}. Data (SHA-256): {data}. {libraries}."
+    where = f"On {fidelity.machine}. {libraries}."
+    return f"`{fidelity.command}`\n\nSeed {fidelity.seed}. Data (SHA-256): {data}. {where}"
 
 
 def _pair(parent: float, export: float, digits: int) -> str:

@@ -23,7 +23,8 @@ class Gate:
     )
     assumed: tuple[str, ...] = (
         *("max_new_token_ratio", "max_kl_p99", "min_top1_agreement", "max_eos_rate_loss"),
-        *("max_loop_rate_gain", "max_kobest_loss", "max_disk_ratio", "min_tokens", "min_prompts", "required"),
+        *("max_loop_rate_gain", "max_kobest_loss", "max_disk_ratio", "min_tokens", "fewest_new_tokens"),
+        *("min_prompts", "required"),
     )
     """Fields that the source does not state."""
     max_perplexity_ratio: float = 1.04
@@ -45,6 +46,8 @@ class Gate:
     max_disk_ratio: float = 1.0
     min_tokens: int = 10_000
     """Predicted in each language: so many have 100 beyond the 99th percentile."""
+    fewest_new_tokens: int = 1_000
+    """Predicted in a language, for them to be judged by themselves: a handful in English tells nothing."""
     min_prompts: int = 32
     """Answered."""
     required: tuple[Part, ...] = ("korean", "english", "answers")
@@ -113,7 +116,7 @@ def _of_text(language: str, text: TextFidelity, gate: Gate) -> Iterator[Row]:
     ratio = text.export.perplexity / text.parent.perplexity
     yield _at_most(f"{language} perplexity, ratio", ratio, gate.max_perplexity_ratio)
     new = text.by_token.get("new")
-    if new is not None:
+    if new is not None and new.num_tokens >= gate.fewest_new_tokens:
         ratio = exp2(new.export_bits_per_token - new.parent_bits_per_token)
         yield _at_most(f"{language} perplexity of new tokens, ratio", ratio, gate.max_new_token_ratio)
     yield _at_most(f"{language} KL mean, nats", text.kl_mean, gate.max_kl_mean)

@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG: Final = 1
 
 def leashed(command: list[str]) -> list[str]:
     """The command on a leash of this process; to be started by a thread that does not end before."""
-    return [sys.executable, "-m", "quant.leash", str(os.getpid()), *command]
+    return [sys.executable, "-P", "-m", "quant.leash", str(os.getpid()), *command]
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def running_server(checkpoint: Path, options: Sequence[str] = ()) -> Iterator[st
 
     Raises: ServeError if it ends before it answers.
     """
-    command = [sys.executable, "-m", "server", str(checkpoint), "--port", "0", "--name", NAME, *options]
+    command = [sys.executable, "-P", "-m", "server", str(checkpoint), "--port", "0", "--name", NAME, *options]
     with tempfile.TemporaryDirectory(prefix="malmoi-") as folder:
         output, log = Path(folder, "stdout"), Path(folder, "stderr")
         with output.open("wb") as out, log.open("wb") as err:

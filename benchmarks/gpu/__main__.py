@@ -50,16 +50,17 @@ def measure(
 
     command, machine = this_command("benchmarks.gpu"), this_machine(*PACKAGES)
     folder = emptied(out.absolute())
+    record: dict[str, object] = {"command": command, "machine": asdict(machine), "skipped": skipped}
     steps = list(_steps(shape, device)) if "training" in wanted else []
+    record |= {"training": [asdict(one) for one in steps]}
+    write_json(folder, record)  # what comes next may be cut short
     parent = create(SHAPES[shape], folder / shape).path
     made = list(_exports(parent, folder)) if "exports" in wanted else []
+    record |= {"exports": [asdict(one) for one in made]}
+    write_json(folder, record)
     checkpoints = [parent, *(Path(one.directory) for one in made)] if "serving" in wanted else []
     served = list(_served(checkpoints, parent, device, folder))
-    record: dict[str, object] = {"command": command, "machine": asdict(machine), "skipped": skipped}
-    record["training"] = [asdict(one) for one in steps]
-    record["exports"] = [asdict(one) for one in made]
-    record["serving"] = [asdict(one) for one in served]
-    write_json(folder, record)
+    write_json(folder, record | {"serving": [asdict(one) for one in served]})
     heading = f"{machine.heading(command)}\n\n{hardware(device)}"
     skipped |= {part: "not asked for" for part in PARTS if part not in parts}
     (folder / "RESULTS.md").write_text(report.render(heading, SHAPES[shape], steps, made, served, skipped))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from benchmarks.gpu.shapes import sentences
+from quant import apart
 from quant.calibration import CalibrationSource
 from quant.export import export
 from quant.recipe import BNB, GPTQ
@@ -30,7 +31,13 @@ class Made:
 
 
 def make(parent: Path, method: Method, folder: Path) -> Made:
-    """The export of `parent`, in `folder`; GPTQ is shown invented Hangul."""
+    """The export of `parent`, in `folder`, by a process of its own, whose memory is the export's alone."""
+    made: Made = apart.call(f"{__name__}:make_here", parent, method, folder, environment={})
+    return made
+
+
+def make_here(parent: Path, method: Method, folder: Path) -> Made:
+    """GPTQ is shown invented Hangul."""
     recipe = GPTQ["release"] if method == "gptq" else BNB["release"]
     shown = CalibrationSource(korean=(str(_text(folder)),)) if method == "gptq" else None
     done = export(parent, folder / f"{parent.name}-{method}", recipe=recipe, calibration=shown)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from benchmarks.machine import this_machine
@@ -56,7 +57,7 @@ def measure(
     parts = [
         "# Exports under vLLM and under transformers",
         machine.heading(command),
-        f"{len(dialogues)} questions, answers of at most {max_tokens} tokens. {EXPLANATION}",
+        f"{len(dialogues)} questions, answers of at most {max_tokens} tokens. {EXPLANATION} {_activations()}",
         table(
             ["", "tokens", "differ", "clearly", "greatest gap", "right"],
             [
@@ -94,6 +95,14 @@ def _rows(export: Path, dialogues: list[Turns], max_tokens: int) -> Iterator[dic
             "clearly": found.beyond(GAP),
             "right": sum(right) / len(right),
         }
+
+
+def _activations() -> str:
+    if torch.cpu._is_amx_tile_supported():
+        return (
+            "This CPU has AMX: unless told otherwise, what goes into GPTQ's layers is whole numbers of 8 bits."
+        )
+    return "This CPU has no AMX, so that vLLM leaves what goes into GPTQ's layers as it is, told so or not."
 
 
 @contextmanager

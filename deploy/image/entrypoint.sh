@@ -6,6 +6,10 @@
 #
 # What stands after IMAGE on the command line comes after these, and an option that stands there counts.
 set -eu
+if [ -n "${MALMOI_SERVE_PORT:-}" ]; then  # EXPOSE and HEALTHCHECK have 8000
+    echo "error: MALMOI_SERVE_PORT: expected none in a container, found one; publish another port: -p $MALMOI_SERVE_PORT:8000" >&2
+    exit 2
+fi
 if [ "${1:-}" = keys ]; then
     exec malmoi-serve "$@"
 fi

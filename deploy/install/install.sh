@@ -20,6 +20,11 @@ fail() { say "$*"; exit 2; }
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
     || fail "expected Python 3.11 or later, found $("$python" --version 2>&1); name another with PYTHON=..."
+case ",$extras," in *,quant,*)  # GPTQModel needs pypcre, which is compiled here
+    command -v "${CC:-cc}" >/dev/null || fail "expected a C compiler, found none; Debian: apt-get install gcc python3-dev"
+    "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())' \
+        || fail "expected Python's headers (Python.h), found none; Debian: apt-get install python3-dev" ;;
+esac
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --quiet --quiet --disable-pip-version-check "$@"; }
 

@@ -63,6 +63,22 @@ def test_environment_becomes_options(
     assert run_entrypoint(tmp_path, environment, arguments) == ["--host", "0.0.0.0", "--open-to-all", *expected]
 
 
+def test_another_port_inside_the_container_is_refused(tmp_path: Path) -> None:
+    script = DEPLOY / "image" / "entrypoint.sh"
+    environment = {"PATH": os.environ["PATH"], "MALMOI_SERVE_PORT": "9000"}
+    done = subprocess.run(
+        ["sh", str(script), "/models/m"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: MALMOI_SERVE_PORT: expected none in a container")
+    assert done.stderr.endswith("publish another port: -p 9000:8000\n")
+
+
 def test_keys_are_made_without_options_of_serving(tmp_path: Path) -> None:
     arguments = ["keys", "add", "/keys/keys.json", "me"]
     assert run_entrypoint(tmp_path, {"MALMOI_SERVE_KEYS": "/keys/keys.json"}, arguments) == arguments

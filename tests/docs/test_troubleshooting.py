@@ -7,18 +7,22 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 import quant.__main__
 import server.__main__
+import server.machine
 import train.__main__
+from malmoi import signing
 from malmoi.files import create_directory
 from tests.support.bases import small_base
 from tests.support.checkpoints import create_grown_checkpoint, create_tiny_checkpoint
 from tests.support.exports import write_jsonl
+from tests.support.releases import create_bnb_export, good_fidelity, write_keys, write_report
 from train.vocabulary.growing import tokenizer_json
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
@@ -220,6 +224,20 @@ def as_a_check_writes_them(place: Place) -> str:
     return f"quant release {place.tiny} --parent {place.tiny} --out {place.folder}/out"
 
 
+def width_in_multiples(place: Place) -> str:
+    odd = create_tiny_checkpoint(place.folder / "odd", intermediate_size=200)
+    return f"quant export {odd} --out {place.folder}/out --korean {place.texts()}"
+
+
+def thresholds_of_the_gate(place: Place) -> str:
+    text = "Apache License\nVersion 2.0, January 2004"
+    parent = place.changed("LICENSE", lambda file: file.write_text(text))
+    made = create_bnb_export(parent, place.folder / "made")
+    fidelity = replace(good_fidelity(parent, made), answers=None)
+    report = write_report(place.folder / "made.fidelity", fidelity)
+    return f"quant release {made} --parent {parent} --out {place.folder}/out --fidelity {report}"
+
+
 def a_directory_or_hub_id(place: Place) -> str:
     return "serve nobody/nothing"
 
@@ -235,6 +253,24 @@ def keys_for_others(place: Place) -> str:
 
 def a_signed_release(place: Place) -> str:
     return f"serve {place.tiny} --verify-key {place.texts()}"
+
+
+def what_was_signed(place: Place) -> str:
+    private, public = write_keys(place.folder / "keys")
+    changed = place.changed("config.json", lambda file: signing.open_signer(private)(file.parent))
+    (changed / "config.json").write_text("{}")
+    return f"serve {changed} --verify-key {public}"
+
+
+def free_memory(place: Place) -> str:
+    changed = edited_config(place, "max_position_embeddings", 10**9)
+    (changed / "malmoi.json").unlink()
+    return f"serve {changed} --port 0"
+
+
+def shared_memory(place: Place) -> str:
+    place.open.enter_context(patch.object(server.machine, "SHARED_MEMORY_BYTES", 1 << 60))
+    return f"serve {place.tiny} --port 0"
 
 
 def options_of_vllm(place: Place) -> str:
@@ -279,11 +315,16 @@ MISTAKES: Mapping[str, Callable[[Place], str]] = {
     "--method bnb: expected no": gptq_alone,
     "weights that are not quantized": weights_that_are_not_quantized,
     "as a check writes them": as_a_check_writes_them,
+    "width in multiples": width_in_multiples,
+    "thresholds of the gate": thresholds_of_the_gate,
     "a Hugging Face Hub id": a_directory_or_hub_id,
     "an address to listen on": an_address,
     "--host …": keys_for_others,
     "a file of keys": file_of_keys,
     "a signed release": a_signed_release,
+    "what was signed": what_was_signed,
+    "of free memory": free_memory,
+    "/dev/shm": shared_memory,
     "options after --": options_of_vllm,
 }
 """By words that one heading alone has."""

@@ -61,9 +61,10 @@ def test_the_files_are_those_of_transformers_bit_for_bit(parent: Path, tmp_path:
     assert configs[1]["dtype"] == configs[0]["dtype"]
 
 
-def test_it_loads_and_says_nearly_what_its_parent_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", BNB.values(), ids=BNB)
+def test_it_loads_and_says_nearly_what_its_parent_does(tmp_path: Path, recipe: Bnb) -> None:
     parent = create_tiny_checkpoint(tmp_path / "parent")
-    made = export(parent, tmp_path / "export", recipe=BNB["release"]).directory
+    made = export(parent, tmp_path / "export", recipe=recipe).directory
     assert 0 < distance(logits_of(parent), logits_of(made)) < 0.05
 
 

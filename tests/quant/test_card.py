@@ -127,7 +127,7 @@ def test_what_vllm_serves_on_a_gpu_alone(parent: Path, tmp_path: Path) -> None:
     with create_checkpoint(tmp_path / "export", ORIGIN, renderer=render_saved) as partial:
         pack_zeros(parent, partial, bits=8)
     card = compose(facts_of(open_checkpoint(tmp_path / "export")))
-    assert "on a GPU, **not on a CPU**, where it refuses bits=8 on a CPU" in card
+    assert "on a GPU, **not on a CPU**, where it refuses bits=8." in card
     assert front(card)["tags"] == ["gptq", "8-bit", "malmoi", "vllm"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError, CorpusError, MalmoiError, OutputError, RecipeError
-from malmoi.provenance import checkpoint_digest, record_files
+from malmoi.provenance import PROVENANCE_FILE, checkpoint_digest, file_digest, record_files
 from quant import check
 from quant.fidelity import Fidelity, read
 from tests.support.checkpoints import KOREAN, create_grown_checkpoint, save_model, save_tokenizer
@@ -106,6 +106,29 @@ def test_files_hold_the_same_numbers(checked: tuple[Path, Fidelity]) -> None:
     assert f"{korean.kl_mean:.5f} | {korean.kl_p99:.5f} | {korean.top1_agreement:.2%}" in page
     assert page.count("\n") < 60
     assert (out / "fidelity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_texts_that_it_was_calibrated_on_are_refused(
+    pair: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    parent, export = pair
+    exported = tmp_path / "export"
+    shutil.copytree(export, exported)
+    record = json.loads((exported / PROVENANCE_FILE).read_text())
+    record["origin"]["data"] = {"korean/korean.jsonl": file_digest(data / "korean.jsonl")}
+    (exported / PROVENANCE_FILE).write_text(json.dumps(record))
+    for korean, prompts in (("korean", "prompts"), ("prompts", "korean")):
+        with pytest.raises(
+            CorpusError, match=r"korean\.jsonl: expected texts that export was not calibrated on"
+        ):
+            check.run(
+                exported,
+                parent=parent,
+                korean=(str(data / f"{korean}.jsonl"),),
+                prompts=(str(data / f"{prompts}.jsonl"),),
+                out=tmp_path / "out",
+            )
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -218,8 +241,8 @@ def test_prompts_need_a_chat_checkpoint(tmp_path: Path, data: Path) -> None:
 def test_a_record_that_cannot_be_read_is_named(checked: tuple[Path, Fidelity], tmp_path: Path) -> None:
     file = tmp_path / "fidelity.json"
     shutil.copy(checked[0] / "fidelity.json", file)
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(CheckpointError, match="format 2"):
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(CheckpointError, match="format 1"):
         read(file)
     file.write_text("{}")
     with pytest.raises(CheckpointError, match=r"fidelity\.json.*KeyError"):

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,8 +26,8 @@ from quant.calibration import CalibrationSource
 from quant.export import Request, clear_unfinished, export, remove_unfinished
 from quant.recipe import BNB, GPTQ, Calibration, Gptq
 from tests.support.checkpoints import KOREAN, create_tiny_checkpoint, save_model, save_tokenizer
+from tests.support.command import kill_alone_when
 from tests.support.exports import create_grown_chat
-from tests.support.running_server import wait_until_gone
 
 NF4 = BNB["release"]
 GPTQ_SMALL = Gptq(name="small", source="a test", calibration=Calibration(num_tokens=1024, row_tokens=64))
@@ -313,9 +311,7 @@ def test_help_needs_nothing_heavy() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_the_command_says_before_the_work_what_vllm_will_not_serve(
-    parent: Path, tmp_path: Path, korean: str
-) -> None:
+def test_the_command_says_before_the_work_what_vllm_will_not_serve(parent: Path, tmp_path: Path) -> None:
     """Nothing long enough to calibrate on ends it there. What GPTQModel said of an earlier run is gone then."""
     (tmp_path / "short.txt").write_text("네\n", encoding="utf-8")
     (tmp_path / "out.work").mkdir()
@@ -326,22 +322,6 @@ def test_the_command_says_before_the_work_what_vllm_will_not_serve(
     assert done.stderr.index("vLLM") < done.stderr.index("error: ")
     assert done.returncode == 2
     assert {path.name for path in tmp_path.rglob("*")} == {"short.txt", "out.work"}
-
-
-def _killed_when(arguments: list[str], is_time: Callable[[], bool]) -> None:
-    """Runs the command, and kills it alone; all it started must end by itself."""
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while process.poll() is None and not is_time():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    assert process.poll() is None, "it was over before the time came"
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not wait_until_gone(family, 30)
 
 
 @pytest.mark.slow
@@ -363,7 +343,7 @@ def test_killed_it_leaves_nothing_that_opens_and_can_be_run_again(
         "quantizing": lambda: bool(list(work.glob("*/layers/*"))) if method == "gptq" else partial.exists(),
         "writing": lambda: (partial / WEIGHTS).exists(),
     }[phase]
-    _killed_when(arguments, is_time)
+    kill_alone_when(arguments, is_time)
     assert not out.exists()
     assert record_files(parent) == before
     for leftover in [path for path in tmp_path.rglob("*") if path.is_dir() and path != parent]:
@@ -390,7 +370,7 @@ def test_killed_between_layers_it_goes_on_to_the_same_bits(tmp_path: Path, korea
             len(json.loads(file.read_text())["generations"]) > 1 for file in work.glob("*/state/CURRENT")
         )
 
-    _killed_when(arguments, two_layers_are_kept)
+    kill_alone_when(arguments, two_layers_are_kept)
     again = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
     found = re.search(r"going on at layer (\d)", again.stderr)
     assert found is not None, again.stderr

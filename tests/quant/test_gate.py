@@ -95,6 +95,17 @@ def test_each_threshold_refuses_its_own_damage_and_is_settable(threshold: str) -
     assert failed(damaged, replace(GATE, **looser)) == []
 
 
+def test_a_handful_of_new_tokens_is_not_judged() -> None:
+    def few(text: TextFidelity) -> TextFidelity:
+        new = in_new_tokens(text).by_token["new"]
+        assert new is not None
+        return replace(text, by_token={**text.by_token, "new": replace(new, num_tokens=999)})
+
+    assert failed(in_korean(few)(good_fidelity())) == []
+    name = "korean perplexity of new tokens, ratio"
+    assert failed(in_korean(few)(good_fidelity()), replace(GATE, fewest_new_tokens=999)) == [name]
+
+
 def test_every_threshold_is_tested() -> None:
     thresholds = {field.name for field in fields(Gate) if field.name.startswith(("max_", "min_"))}
     assert thresholds == DAMAGE.keys()

@@ -202,9 +202,6 @@ def test_gpt_neox_is_saved_as_its_parent_names_things(tmp_path: Path, source: Ca
     assert distance(logits_of(parent), logits_of(made.directory)) < 0.05
 
 
-WIDTHS = {"model.layers.0.a": Width(256, 64), "model.layers.0.b": Width(192, 64)}
-
-
 @pytest.mark.parametrize(("inputs", "group"), [(256, 128), (192, 64), (160, 32)])
 def test_the_group_is_the_largest_that_divides_every_width(inputs: int, group: int) -> None:
     widths = {"model.layers.0.a": Width(256, 64), "model.layers.0.b": Width(inputs, 64)}
@@ -278,8 +275,8 @@ def test_the_faults_that_are_stepped_around_are_still_there(parent: Path, tmp_pa
     done = _alone(parent, tmp_path / "path", GPTQMODEL_CPU_WORKERS="2")
     assert done.returncode == 0, done.stderr
     assert str(tmp_path) in (tmp_path / "path/out/config.json").read_text()
-    if (os.cpu_count() or 1) <= 2:
-        assert "requests 2 workers" in _alone(parent, tmp_path / "pool").stderr
+    one_worker = _alone(parent, tmp_path / "pool", GPTQMODEL_CPU_WORKERS="1")  # its own choice on two cores
+    assert "requests 2 workers" in one_worker.stderr
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from quant import release
 from quant.fidelity import Fidelity
 from quant.release import Release
 from tests.support.checkpoints import KOREAN, create_tiny_checkpoint, render_saved, save_tokenizer
+from tests.support.command import kill_alone_when
 from tests.support.exports import create_grown_chat
 from tests.support.releases import (
     create_bnb_export,
@@ -116,6 +117,28 @@ def test_a_release_is_whole(parent: Path, export: Path, report: Path, tmp_path: 
     page = (out / "fidelity.md").read_text().partition("\n\n## Answers")[0].split("\n\n", 1)[1]
     assert page in (out / "README.md").read_text()
     assert "signed" in str(made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seen", ["fidelity.json", "README.md"])
+def test_killed_it_leaves_nothing_that_opens_and_can_be_run_again(
+    parent: Path, export: Path, report: Path, tmp_path: Path, seen: str
+) -> None:
+    before = record_files(export)
+    private, public = write_keys(tmp_path / "keys")
+    out = tmp_path / "made" / "release"
+    out.parent.mkdir()
+    command = [sys.executable, "-W", "ignore", "-m", "quant", "release", str(export), "--parent", str(parent)]
+    command += ["--fidelity", str(report), "--out", str(out), "--sign-key", str(private)]
+    kill_alone_when(command, lambda: any(out.parent.glob(f"*/{seen}")))
+    assert not out.exists()
+    assert record_files(export) == before
+    for leftover in out.parent.iterdir():
+        with pytest.raises(MalmoiError):
+            open_checkpoint(leftover)
+    subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True)
+    signing.verify(out, public)
+    assert [path.name for path in out.parent.iterdir()] == ["release"]
 
 
 def test_checksums_are_those_of_sha256sum(parent: Path, export: Path, report: Path, tmp_path: Path) -> None:

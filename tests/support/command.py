@@ -1,14 +1,16 @@
-"""malmoi-train: in this process, for what ends before any work begins; and in others, to be killed."""
+"""Commands: malmoi-train in this process, for what ends before any work begins; and others, to be killed."""
 
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.running_server import wait_until_gone
 from train.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +67,19 @@ def kill_all(process: subprocess.Popen[str]) -> None:
     for one in (root, *root.children(recursive=True)):
         one.kill()
     process.communicate()
+
+
+def kill_alone_when(arguments: list[str], is_time: Callable[[], bool]) -> None:
+    """Runs a command, and kills it alone; all it started must end by itself."""
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not is_time():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    assert process.poll() is None, "it was over before the time came"
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not wait_until_gone(family, 30)

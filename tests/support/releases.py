@@ -133,7 +133,7 @@ def good_fidelity(parent: Path | None = None, exported: Path | None = None) -> F
     digests = [checkpoint_digest(record_files(path)) if path else "0" * 64 for path in (parent, exported)]
     settings = json.loads((exported / "config.json").read_text())["quantization_config"] if exported else {}
     group = TokenGroup(
-        num_tokens=100,
+        num_tokens=1_000,
         kl_mean=0.01,
         kl_p99=0.1,
         top1_agreement=0.97,
@@ -170,6 +170,7 @@ def good_fidelity(parent: Path | None = None, exported: Path | None = None) -> F
         speed=Speeds(parent=speed, export=speed),
         data={"korean": "1" * 64},
         seed=3,
+        machine="2 cores of one CPU",
         libraries={"torch": "2.13.0"},
         command="malmoi-quant check",
     )
