@@ -10,6 +10,7 @@
     ├── RecipeError          a recipe, or an option of a command, that cannot be run
     ├── ReleaseError         an export that must not go out, or a release that is not what was signed
     ├── ServeError           a server that cannot start, or that stopped on its own
+    │   └── EngineError      its engine died or hangs: nothing to mend, it may be started again
     └── TrainingError        training that cannot go on: a loss that is no number, memory that ran out
 
 A message is one line: where, what was expected, what was found, and the next step.
@@ -19,13 +20,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import ClassVar
 
+EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
 class MalmoiError(Exception):
     """An error that the user can mend; its text is one line."""
+
+    exit_code: ClassVar[int] = EXIT_USER_ERROR
+    """Of the command that ends with it."""
 
     def __init__(self, where: object, *, expected: str, found: str, next_step: str) -> None:
         self.where = str(where)
@@ -80,13 +86,19 @@ class ServeError(MalmoiError):
     """A server that cannot start, or that stopped on its own."""
 
 
+class EngineError(ServeError):
+    """A server whose engine died or hangs: as it was asked for it did serve, so it may be started again."""
+
+    exit_code = EXIT_FAILURE
+
+
 class TrainingError(MalmoiError):
     """Training that cannot go on."""
 
 
 @contextmanager
 def reported_in_one_line() -> Iterator[None]:
-    """Ends the process as a command should: one line and exit 2 for a MalmoiError.
+    """Ends the process as a command should: one line and, of most kinds, exit 2 for a MalmoiError.
 
     Ctrl-C exits 130 without a traceback. Anything else is our bug and keeps its traceback (exit 1).
     """
@@ -95,7 +107,7 @@ def reported_in_one_line() -> Iterator[None]:
     except MalmoiError as error:
         with suppress(OSError):  # where standard error cannot be written the exit code still tells
             print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_USER_ERROR) from None
+        raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         with suppress(OSError):
             print("interrupted", file=sys.stderr)

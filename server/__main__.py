@@ -119,7 +119,7 @@ def _supervise(host: str, port: int, max_restarts: int) -> int:
     with bind(host, port) as probe:
         port = probe.getsockname()[1]
     last = ["--port", str(port), "--max-restarts", "0", ENGINE_OPTIONS, *_engine_options()]
-    return Supervisor([sys.executable, "-m", "server", *_own_options(), *last], max_restarts).run()
+    return Supervisor([sys.executable, "-P", "-m", "server", *_own_options(), *last], max_restarts).run()
 
 
 def say(text: str) -> None:

@@ -123,7 +123,7 @@ def build_gate(
         known_fields={path: known_fields(*kinds) for path, kinds in REQUESTS_OF_PATHS.items()},
     )
     slots = Slots(capacity, room)
-    return Gate(
+    gate = Gate(
         app,
         metrics,
         is_alive=lambda: not engine.errored and not (readiness and readiness.is_hung),
@@ -133,6 +133,14 @@ def build_gate(
         keys=keys,
         check=check,
     )
+
+    def is_ready() -> bool:
+        """As /ready says it; asked by a thread of vLLM's, so it must not look at the engine by itself."""
+        is_up = gate.is_warm and not gate.is_draining and not engine.errored
+        return is_up and not (readiness and readiness.is_stalled)
+
+    metrics.ready.set_function(is_ready)
+    return gate
 
 
 def describe_api(app: FastAPI) -> dict[str, Any]:

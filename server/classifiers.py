@@ -12,6 +12,9 @@ import httpx
 from malmoi.errors import ServeError
 from server.safety import CheckFailed
 
+MULTI_LABEL = "multi_label_classification"
+"""What transformers calls a model any number of whose labels may hold of a text."""
+
 
 class ModerationEndpoint:
     """OpenAI's `POST /v1/moderations`, wherever it is."""
@@ -71,6 +74,8 @@ class LocalClassifier:
                 found=", ".join(labels) or "none",
                 next_step=f"it has {', '.join(names.values())}",
             )
+        # As transformers reads it: labels that exclude each other, unless it says otherwise or has one alone.
+        self._is_independent = self._model.config.problem_type == MULTI_LABEL or len(names) == 1
         self._threshold = threshold
         self._thread = ThreadPoolExecutor(1, "safety")
 
@@ -86,7 +91,8 @@ class LocalClassifier:
 
         batch = self._tokenizer(list(texts), truncation=True, padding=True, return_tensors="pt")
         with torch.inference_mode():
-            probabilities = self._model(**batch).logits.float().softmax(-1).tolist()
+            logits = self._model(**batch).logits.float()
+        probabilities = (logits.sigmoid() if self._is_independent else logits.softmax(-1)).tolist()
         return [
             tuple(name for number, name in self._labels.items() if row[number] >= self._threshold)
             for row in probabilities

@@ -28,6 +28,7 @@ RECEIVED_AT = "malmoi.received_at"
 DISCONNECT: Message = {"type": "http.disconnect"}
 ERROR_EVENT = b'data: {"error"'
 """How vLLM begins the event of a stream that holds an error."""
+LATE = "The answer took too long."
 ROLE = b'"delta":{"role":'
 """In the events that a chat stream begins with, before the engine's first token is looked at."""
 DISCARD_S = 5.0
@@ -48,8 +49,6 @@ class Exchange:
         self.more_headers: Callable[[], list[Header]] = list
         """What the answer's headers are to have besides its own, asked when they are written."""
         self.stopped: Stop | None = None
-        self.writing_since: float | None = None
-        """When the part that is being written was handed over; None between parts."""
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -100,15 +99,21 @@ class Exchange:
     async def wait_for(self, turn: asyncio.Future[None], timeout_s: float) -> bool:
         """Whether `turn` came within that time.
 
-        Raises: what `turn` raises; ClientGone.
+        Raises: what `turn` raises; ClientGone; Late, if the deadline comes first.
         """
+        assert self._deadline is not None
+        left_s = self._deadline - asyncio.get_running_loop().time()
         going = asyncio.ensure_future(self._until_gone())
         try:
-            await asyncio.wait({turn, going}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {turn, going}, timeout=min(timeout_s, left_s), return_when=asyncio.FIRST_COMPLETED
+            )
             if going.done():
                 raise ClientGone
             if turn.done():
                 turn.result()
+            elif left_s < timeout_s:
+                raise Late(LATE)
             return turn.done()
         finally:
             going.cancel()
@@ -185,9 +190,7 @@ class Exchange:
             await self._begin(start["status"], start.get("headers", ()))
         self._is_over = not message.get("more_body", False)
         self._measurement.wrote(message.get("body", b""))
-        self.writing_since = time.perf_counter()
         await self._send(message)
-        self.writing_since = None
 
     async def end(self) -> None:
         """After the app: says why an answer was broken off; in a stream that has begun, as vLLM does.
@@ -196,7 +199,7 @@ class Exchange:
         """
         if self.stopped:  # vLLM has cancelled its handler, but not awaited it: now it tells of its tokens
             await asyncio.sleep(0)
-        refusal = Late("The answer took too long.") if self.stopped == "late" else self._failure
+        refusal = Late(LATE) if self.stopped == "late" else self._failure
         if refusal is None or self._is_over:
             return
         if not self._status:

@@ -33,11 +33,13 @@ from server.refusal import (
 )
 from server.routes import DOCUMENT, HEALTH, READY, ROUTES, USAGE, Route
 from server.safety import Check
-from server.slots import Slots
+from server.slots import Place, Slots
 
 __all__ = ["HEALTH", "READY", "Gate"]
 
 RETRY_AFTER_S = 5
+TOKENIZING, TOKENIZING_ROOM = 2, 64
+"""Requests to tokenize that run, and that wait: vLLM has one thread for them, and would queue without end."""
 WARNING = b"x-malmoi-warning"
 
 
@@ -64,6 +66,7 @@ class Gate:
     ) -> None:
         self.is_alive = is_alive
         self.slots = slots
+        self.tokenizing = Slots(TOKENIZING, TOKENIZING_ROOM, unit="requests")
         self.is_warm = False
         """Set once the engine has answered a first request."""
         self.is_draining = False
@@ -93,13 +96,7 @@ class Gate:
         """From now on refuses new work, and what waits for its turn; what is running goes on."""
         self.is_draining = True
         self.slots.close(self._closed)
-
-    def give_up_stalled(self) -> None:
-        """Ends requests whose clients have left their answers unread for too long; to be called regularly."""
-        since = time.perf_counter() - self._bounds.write_timeout_s
-        for exchange in self._open:
-            if exchange.writing_since is not None and exchange.writing_since < since:
-                exchange.stop("gone")
+        self.tokenizing.close(self._closed)
 
     @property
     def _bounds(self) -> Bounds:
@@ -160,33 +157,44 @@ class Gate:
             checked = self._rules.check(scope["path"], body)
             _check_model(account.key, checked)
             _note(checked, exchange)
-            with account.quota.reserved(checked.num_tokens if route.works == "in a slot" else 0, exchange.life):
-                if account.cache_salt and route.works == "in a slot" and checked.document:
+            generates = route.works == "in a slot"
+            with account.quota.reserved(checked.num_tokens if generates else 0, exchange.life):
+                if account.cache_salt and generates and checked.document:
                     body = with_salt(body, account.cache_salt)
                 exchange.hand_over(body, self._deadline(exchange.life))
-                if route.works == "quickly":
-                    exchange.life.admitted_at = time.perf_counter()
-                    await self._app(scope, exchange.receive, exchange.send)
+                exchange.life.queued_at = time.perf_counter()
+                if generates:
+                    await self._generate(checked, scope, exchange)
                 else:
-                    await self._pass_in_a_slot(checked, scope, exchange)
+                    await self._tokenize(scope, exchange)
                 await exchange.end()
 
-    async def _pass_in_a_slot(self, checked: Checked, scope: Scope, exchange: Exchange) -> None:
-        life = exchange.life
-        life.queued_at = time.perf_counter()
-        place = self.slots.ask(life.key, checked.num_sequences)
+    async def _generate(self, checked: Checked, scope: Scope, exchange: Exchange) -> None:
+        place = self.slots.ask(exchange.life.key, checked.num_sequences)
         try:
-            if place.turn and not await exchange.wait_for(place.turn, self._bounds.queue_timeout_s):
-                raise self.slots.overloaded(f"No turn came within {self._bounds.queue_timeout_s:g} s")
-            if not self.is_alive():
-                raise self._closed()
+            await self._wait_for_turn(self.slots, place, exchange)
             if self._check is not None:
                 await self._check.prompt(checked.document)
-            life.admitted_at = time.perf_counter()
+            exchange.life.admitted_at = time.perf_counter()
             send = Guard(exchange, self._check).send if self._check is not None else exchange.send
             await self._app(scope, exchange.receive, send)
         finally:
-            self.slots.give_back(place)
+            self.slots.give_back(place, has_worked=exchange.life.completion_tokens > 0)
+
+    async def _tokenize(self, scope: Scope, exchange: Exchange) -> None:
+        place = self.tokenizing.ask(exchange.life.key, 1)
+        try:
+            await self._wait_for_turn(self.tokenizing, place, exchange)
+            exchange.life.admitted_at = time.perf_counter()
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            self.tokenizing.give_back(place)
+
+    async def _wait_for_turn(self, slots: Slots, place: Place, exchange: Exchange) -> None:
+        if place.turn and not await exchange.wait_for(place.turn, self._bounds.queue_timeout_s):
+            raise slots.overloaded(f"No turn came within {self._bounds.queue_timeout_s:g} s")
+        if not self.is_alive():
+            raise self._closed()
 
     def _deadline(self, life: Life) -> float:
         """When the request must be done, by the event loop's clock."""

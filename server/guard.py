@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from server.answer import EVENT_END
-from server.exchange import Exchange, Message
+from server.exchange import ERROR_EVENT, Exchange, Message
 from server.refusal import Unavailable
 from server.safety import CHECKED_CHARACTERS, Check
 
@@ -86,6 +86,9 @@ class Guard:
             await self._release(is_last)
 
     def _hold(self, event: bytes) -> None:
+        if event.startswith(ERROR_EVENT) and not self._has_passed:  # alone and first: it can be the status
+            self._held.clear()
+            self._choices.clear()
         document = None
         if event.startswith(DATA + b"{"):
             document = msgspec.json.decode(event[len(DATA) :])

@@ -51,6 +51,7 @@ REFUSED_OPTIONS = {
     "trust_request_chat_template": "a template from a request is never run",
     "api_server_count": "drain, limits and metrics are kept by one API process",
     "headless": "multi-node serving is vLLM's own command",
+    "data_parallel_size": "start a server for each replica and a proxy in front of them (docs/operations.md)",
     "enable_ssl_refresh": "restart the server to load a new certificate",
     "trust_remote_code": "code from a checkpoint is never run",
     "disable_log_stats": "the latency metrics are made of them",
@@ -402,15 +403,16 @@ def cap_tokens(arguments: Namespace, max_tokens: int | None) -> None:
 
 
 def size_kv_cache(checkpoint: Checkpoint, arguments: Namespace) -> None:
-    """Sets the KV cache's size, which vLLM's CPU build would else make 92 % of all memory."""
+    """Sets the size of each rank's KV cache, which vLLM's CPU build would else make 92 % of all memory."""
     if arguments.kv_cache_memory_bytes is not None or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         return
     config, asked = checkpoint.config, arguments.max_model_len or -1  # -1 is vLLM's "auto"
     longest = config.get("max_position_embeddings") or config.get("n_positions") or 2048
-    size = machine.kv_cache_bytes(
+    num_ranks = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    all_ranks = machine.kv_cache_bytes(
         checkpoint,
         max_model_len=asked if asked > 0 else int(longest),
         available_bytes=available_memory_bytes(),
     )
-    arguments.kv_cache_memory_bytes = size
+    arguments.kv_cache_memory_bytes = size = all_ranks // num_ranks  # each keeps its share of every token
     logger.info("--kv-cache-memory-bytes=%d: %.2f GiB; vLLM would take 92 %% of all memory", size, size / GIB)

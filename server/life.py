@@ -15,9 +15,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["ok", "invalid", "refused", "failed", "disconnected", "filtered"]
-"""How a request ended: answered; 4xx; 429 or 503 of ours; 5xx, or a stream with an error inside or without its
-end; the client went before the end; stopped by the safety hook."""
+Outcome = Literal["ok", "invalid", "limited", "refused", "failed", "disconnected", "filtered"]
+"""How a request ended: answered; 4xx; 429 by a limit of its own key; 429 or 503 of a server that takes no more;
+5xx, or a stream with an error inside or without its end; the client went before the end; stopped by the safety
+hook."""
 
 
 @dataclass(slots=True, kw_only=True)

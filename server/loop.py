@@ -6,19 +6,19 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
-from malmoi.errors import ServeError
+from malmoi.errors import EngineError, ServeError
 from server.gate import Gate
 from server.launch import Launch, listen
-from server.protocol import protocol_with
+from server.protocol import StampedProtocol, protocol_with
 
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.5
-"""Between two looks at the engine; a wake-up of the event loop costs it about 0.1 ms."""
+"""Between two looks at the engine and the connections; a wake-up of the event loop costs it about 0.1 ms."""
 DEAD_ENGINE_GRACE_S = 2.0
 """How long probes are still answered, with 503, after the engine has died."""
 DRAIN_INTERVAL_S = 0.05
@@ -35,13 +35,19 @@ class NoSignalServer(uvicorn.Server):
         """Captures none."""
         yield
 
+    def give_up_stalled(self) -> None:
+        """Ends connections whose clients leave their answers unread for too long; to be called regularly."""
+        now = time.monotonic()
+        for connection in cast("set[StampedProtocol]", self.server_state.connections):
+            connection.give_up_if_stalled(now)
+
 
 async def serve_gate(
     gate: Gate, launch: Launch, announce: Callable[[str], None], log_config: dict[str, Any] | None = None
 ) -> None:
     """Serves `gate` until a signal has been drained, or the engine dies. `announce` is told the URL.
 
-    Raises: ServeError if the engine dies, even while draining, or something else listens on the port by now.
+    Raises: EngineError if the engine dies, even while draining; ServeError if the port is another's by now.
     """
     hurry = drain_on_signals(gate)
     server = _listening_server(gate, launch, log_config)
@@ -53,11 +59,11 @@ async def serve_gate(
             announce(_url(launch))
         while not (gate.is_draining or not gate.is_alive() or serving.done()):
             await asyncio.sleep(WATCH_INTERVAL_S)
-            gate.give_up_stalled()
-        await _drain(gate, hurry, launch.drain_timeout_s)
+            server.give_up_stalled()
+        await _drain(gate, server, hurry, launch.drain_timeout_s)
         if not gate.is_alive():
             await asyncio.sleep(DEAD_ENGINE_GRACE_S)
-            raise ServeError(
+            raise EngineError(
                 "engine",
                 expected="a running engine process",
                 found="one that has died, or does not decode any more",
@@ -85,11 +91,11 @@ def drain_on_signals(gate: Gate) -> asyncio.Event:
     return hurry
 
 
-async def _drain(gate: Gate, hurry: asyncio.Event, timeout_s: float) -> None:
+async def _drain(gate: Gate, server: NoSignalServer, hurry: asyncio.Event, timeout_s: float) -> None:
     """Lets the running requests finish, but no longer than the engine lives, or a second signal allows."""
     deadline = time.monotonic() + timeout_s
     while gate.num_running and gate.is_alive():
-        gate.give_up_stalled()
+        server.give_up_stalled()
         if hurry.is_set() or time.monotonic() > deadline:
             why = "by a second signal" if hurry.is_set() else f"after {timeout_s:g} s of draining"
             logger.warning("answers cut off %s: %d", why, gate.num_running)
@@ -116,7 +122,7 @@ def _uvicorn_config(gate: Gate, launch: Launch, log_config: dict[str, Any] | Non
     arguments = launch.arguments
     config = uvicorn.Config(
         gate,
-        http=protocol_with(launch.bounds.header_timeout_s),
+        http=protocol_with(launch.bounds.header_timeout_s, launch.bounds.write_timeout_s),
         ws="none",
         lifespan="on",
         log_config=log_config,

@@ -103,6 +103,9 @@ class Metrics:
             registry=registry,
         )
         self.requests = Counter("malmoi_requests", "Requests that have ended.", LABELS, registry=registry)
+        self.ready = Gauge(
+            "malmoi_ready", "1 while the server is ready for requests, else 0.", registry=registry
+        )
         self.objective_requests = Counter(
             "malmoi_objective_requests",
             "Requests that have ended and count for the objective, by whether they met it: goodput if so.",
@@ -125,8 +128,8 @@ class Metrics:
 
     @property
     def num_waiting(self) -> int:
-        """Of those in flight, how many wait: for a slot, or in the engine."""
-        lives = (measurement.life for measurement in self.in_flight)
+        """Of those in flight, how many wait: for a slot, or in the engine. Any thread may ask."""
+        lives = (measurement.life for measurement in tuple(self.in_flight))
         num_without_slot = sum(life.queued_at is not None and life.admitted_at is None for life in lives)
         return min(num_without_slot + self.live.num_waiting, len(self.in_flight))
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import Context
 from time import monotonic
 from typing import Any, Final
 
@@ -57,7 +58,8 @@ class Readiness:
         self._seen_at = self._looked_at = clock()
         self._owed_since: float | None = None
         self._proof: asyncio.Task[None] | None = None
-        self._is_stalled = False
+        self.is_stalled = False
+        """What `problem` said when the watch last looked; any thread may ask."""
 
     @property
     def owed_s(self) -> float:
@@ -106,7 +108,8 @@ class Readiness:
         needs_proof = self._owed_since is not None or now - self._seen_at > self._idle_s
         if needs_proof and not self._has_work() and (self._proof is None or self._proof.done()):
             self._owed_since = now if self._owed_since is None else self._owed_since
-            self._proof = asyncio.create_task(self._ask_for_proof())
+            # in no request's context, whoever has asked: its two tokens are nobody's
+            self._proof = asyncio.create_task(self._ask_for_proof(), context=Context())
 
     async def _ask_for_proof(self) -> None:
         try:
@@ -117,9 +120,9 @@ class Readiness:
     def _tell(self) -> None:
         """Says when it begins to stall and when it goes on, once."""
         is_stalled = self.owed_s > self._stall_timeout_s
-        if is_stalled and not self._is_stalled:
+        if is_stalled and not self.is_stalled:
             given_up_s = (GIVE_UP_FACTOR - 1) * self._stall_timeout_s
             logger.error("no decoding step for %.0f s; given up in %.0f s", self.owed_s, given_up_s)
-        elif self._is_stalled and not is_stalled:
+        elif self.is_stalled and not is_stalled:
             logger.warning("decoding goes on")
-        self._is_stalled = is_stalled
+        self.is_stalled = is_stalled

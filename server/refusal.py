@@ -111,7 +111,7 @@ class HeadTooLarge(Refusal):
 class Limited(Refusal):
     """The key has used up what it may."""
 
-    status, kind, outcome = 429, "RateLimitError", "refused"
+    status, kind, outcome = 429, "RateLimitError", "limited"
 
 
 class Overloaded(Refusal):

@@ -7,6 +7,7 @@ choice are held back; then they are checked, together with what came before them
 """
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Protocol
 
 import tyro
 
+from server.checks import TEXT_PARTS
 from server.refusal import Invalid, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,8 @@ KEY_VARIABLE = "MALMOI_SAFETY_KEY"
 """Environment variable with the key for the endpoint, if it takes one."""
 CHECKED_CHARACTERS = 4000
 """Of a text that goes on at most so much is checked at once, its end: what was before has been checked."""
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+PART_TYPES = (*TEXT_PARTS, "function")
 OVERLAP = 400
 """Characters of one piece of a long prompt that are checked with the next, too."""
 RETRY_AFTER_S = 5.0
@@ -99,6 +103,8 @@ class Check:
     def _prompts(self, document: dict[str, Any]) -> Iterable[str]:
         """The texts of a prompt, in pieces that are checked whole; of what is no prompt vLLM will tell."""
         yield from pieces("\n".join(message_texts(document.get("messages"))))
+        if document.get("tools"):
+            yield from pieces(json.dumps(document["tools"], ensure_ascii=False))
         prompt = document.get("prompt")
         for part in prompt if isinstance(prompt, list) and not is_token_ids(prompt) else (prompt,):
             if isinstance(part, list):
@@ -114,13 +120,24 @@ def pieces(text: str) -> Iterable[str]:
 
 
 def message_texts(messages: object) -> Iterable[str]:
-    """The text of each message, and of each of its parts."""
+    """Every text in every message: a template may render any of its fields and of its parts' fields."""
     for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else (content,):
-            text = part.get("text") if isinstance(part, dict) else part
-            if isinstance(text, str):
-                yield text
+        for name, value in message.items() if isinstance(message, dict) else ():
+            if not (name == "role" and value in ROLES):
+                yield from _texts(value)
+
+
+def _texts(value: object) -> Iterable[str]:
+    """The strings in a part of a message, without those that say what kind of part it is."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if not (name == "type" and item in PART_TYPES):
+                yield from _texts(item)
 
 
 def is_token_ids(prompt: object) -> bool:

@@ -15,7 +15,7 @@ from statistics import fmean
 from server.refusal import Overloaded, Refusal
 
 REMEMBERED = 64
-"""Slots given back, from which the service rate is measured."""
+"""Sequences that have ended, from which the service rate is measured."""
 FIRST_GUESS_S = 5.0
 """How long a slot is held, until one has been given back."""
 LONGEST_RETRY_AFTER_S = 300.0
@@ -33,11 +33,22 @@ class Place:
 
 
 class Slots:
-    """`capacity` sequences run, `room` wait. One event loop: nothing comes between a check and its count."""
+    """`capacity` sequences run, `room` wait. One event loop: nothing comes between a check and its count.
 
-    def __init__(self, capacity: int, room: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    unit: what refusals call them.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        room: int,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        unit: str = "sequences",
+    ) -> None:
         self.capacity = capacity
         self.room = room
+        self._unit = unit
         self.num_running = 0
         self.num_waiting = 0
         self._clock = clock
@@ -64,10 +75,14 @@ class Slots:
         self._grant()
         return place
 
-    def give_back(self, place: Place) -> None:
-        """The place's sequences have ended, or are not waited for any more."""
+    def give_back(self, place: Place, *, has_worked: bool = True) -> None:
+        """The place's sequences have ended, or are not waited for any more.
+
+        has_worked: only then does the time it held them tell how long others will.
+        """
         if place.granted_at is not None:
-            self._holds_s.append(self._clock() - place.granted_at)
+            if has_worked:
+                self._holds_s.extend([self._clock() - place.granted_at] * place.size)
             self.num_running -= place.size
             self._running[place.owner] -= place.size
             if not self._running[place.owner]:
@@ -85,8 +100,8 @@ class Slots:
     def overloaded(self, reason: str) -> Overloaded:
         """The refusal to answer with, and when to try again."""
         return Overloaded(
-            f"{reason} ({self.num_running} of {self.capacity} sequences run, {self.num_waiting} of {self.room} "
-            "wait); try again later.",
+            f"{reason} ({self.num_running} of {self.capacity} {self._unit} run, "
+            f"{self.num_waiting} of {self.room} wait); try again later.",
             retry_after_s=self.retry_after_s(),
         )
 

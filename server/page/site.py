@@ -54,7 +54,7 @@ LIVE_KEPT_S: Final = 1.0
 class Site:
     """ASGI application that answers FILES, CARD and LIVE, and passes everything else on to `app`.
 
-    The gate has seen to it that they are asked for with GET or HEAD.
+    What is asked with another method than GET or HEAD, such as a browser's preflight, is for `app` to answer.
     """
 
     def __init__(self, app: App, card: bytes, metrics: Metrics) -> None:
@@ -66,7 +66,7 @@ class Site:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Serves one ASGI scope."""
-        path = scope.get("path")
+        path = scope.get("path") if scope.get("method") in ("GET", "HEAD") else None
         if path == LIVE:
             await _send(send, JSON, self._look(), is_head=scope["method"] == "HEAD")
         elif path in self._bodies:

@@ -40,10 +40,15 @@ def instructions(name: str, stage: str = "") -> list[str]:
     return [line.split(maxsplit=1)[1] for one in chosen for line in one.splitlines() if line.startswith(name)]
 
 
+def alerts() -> list[dict[str, Any]]:
+    """All of them, as Prometheus has them."""
+    groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
 def alert_expressions() -> list[str]:
     """The PromQL of the alerts."""
-    groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text(encoding="utf-8"))["groups"]
-    return [rule["expr"] for group in groups for rule in group["rules"]]
+    return [rule["expr"] for rule in alerts()]
 
 
 def dashboard() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Alerts and dashboard ask for series that exist, by labels that these have."""
+"""Alerts, dashboard and runbook ask for series that exist, by labels that these have."""
 
 import re
 import shutil
@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from server.life import Life
 from server.metrics import Measurement, Metrics
-from tests.deploy.descriptions import DEPLOY, alert_expressions, dashboard
+from tests.deploy.descriptions import DEPLOY, ROOT, alert_expressions, dashboard
+from tests.support.pages import blocks
 
 OF_PROMETHEUS = {"job", "instance"}
-UP = {"up": OF_PROMETHEUS}
+NOT_OF_THE_SERVER = {"up": OF_PROMETHEUS, "process_start_time_seconds": OF_PROMETHEUS}
+"""Of Prometheus itself, and of its client library for Python."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def series() -> dict[str, set[str]]:
         for metric in registry.collect()
         for sample in metric.samples
     }
-    return ours | _of_vllm() | UP
+    return ours | _of_vllm() | NOT_OF_THE_SERVER
 
 
 def test_every_alert_is_about_a_series(series: dict[str, set[str]]) -> None:
@@ -54,6 +56,19 @@ def test_every_panel_is_about_a_series(series: dict[str, set[str]]) -> None:
     for variable in dashboard()["templating"]["list"]:
         name, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
         assert label in series[name]
+
+
+def test_every_expression_of_the_runbook_is_about_a_series(series: dict[str, set[str]]) -> None:
+    lines = [
+        line
+        for block in blocks(ROOT / "docs" / "operations.md")
+        if block.language == "promql"
+        for line in block.text.splitlines()
+        if not line.startswith("#")
+    ]
+    assert len(lines) >= 10
+    for line in lines:
+        check(line, series)
 
 
 def test_panels_do_not_overlap() -> None:

@@ -10,7 +10,8 @@ from tests.support.running_server import RunningServer, running_server
 
 __all__ = ["arguments", "survivor", "talkative", "vllm_config", "wall_clock"]
 STALL_S = 2.0
-BOUNDS = ("--max-running", "3", "--max-waiting", "16", "--write-timeout", "2")
+WRITE_TIMEOUT_S = 2.0
+BOUNDS = ("--max-running", "3", "--max-waiting", "16", "--write-timeout", f"{WRITE_TIMEOUT_S}")
 """For an n of 2 and one more."""
 
 

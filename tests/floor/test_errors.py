@@ -19,6 +19,11 @@ def test_users_error_is_one_line_and_exit_2() -> None:
     assert ended.stderr == "error: a.txt:3: expected b, found c d; do e\n"
 
 
+def test_engine_that_died_is_nothing_for_the_user_to_mend() -> None:
+    ended = run("raise EngineError('engine', expected='a', found='b', next_step='c')")
+    assert (ended.returncode, ended.stderr) == (1, "error: engine: expected a, found b; c\n")
+
+
 def test_our_bug_keeps_its_traceback_and_exits_1() -> None:
     ended = run("raise ValueError('x')")
     assert ended.returncode == 1

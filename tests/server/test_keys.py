@@ -24,6 +24,7 @@ from server.keys import (
     read_keys,
     revoke_key,
 )
+from server.routes import ROUTES
 from tests.server.conftest import Served, ServeScript
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, chat, client_of, token_ids
 from tests.server.visitor import Visitor
@@ -197,7 +198,10 @@ def test_without_a_key_nothing_is_answered(serve_script: ServeScript, tmp_path: 
     asyncio.run(scenario())
 
 
-def test_browser_may_ask_without_a_key_whether_it_may_ask(serve_script: ServeScript, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ROUTES)
+def test_browser_may_ask_without_a_key_whether_it_may_ask(
+    serve_script: ServeScript, tmp_path: Path, path: str
+) -> None:
     file = tmp_path / "keys.json"
     make_key(file, "only")
 
@@ -205,8 +209,8 @@ def test_browser_may_ask_without_a_key_whether_it_may_ask(serve_script: ServeScr
         served = await serving(serve_script, file)
         asks = {"origin": "http://elsewhere", "access-control-request-method": "POST"}
         async with client_of(served) as client:
-            preflight = await client.options(CHAT, headers=asks)
-            plain = await client.options(CHAT)
+            preflight = await client.options(path, headers=asks)
+            plain = await client.options(path)
         assert (preflight.status_code, preflight.text) == (400, "Disallowed CORS origin"), "vLLM's default"
         assert plain.status_code == 405
         assert served.engine.core.requests == []
@@ -256,7 +260,10 @@ def test_requests_per_minute_with_headers_and_retry_after(serve_script: ServeScr
         assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
         assert other.status_code == 200
         assert "x-ratelimit-limit-requests" not in other.headers
-        assert served.sample("malmoi_requests_total", route="chat", outcome="refused") == 1
+        assert served.sample("malmoi_requests_total", route="chat", outcome="limited") == 1
+        assert served.sample("malmoi_objective_requests_total", met="no") is None, (
+            "the server has kept its promise"
+        )
 
     asyncio.run(scenario())
 

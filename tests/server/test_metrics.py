@@ -174,6 +174,24 @@ def test_what_still_runs_is_seen_by_those_who_look(registry: CollectorRegistry) 
     assert (seen["running"], seen["waiting"]) == (0, 0)
 
 
+class Interrupted(Life):
+    """One whose reading is interrupted: just then another request begins."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "queued_at":
+            Measurement(metrics=METRICS, life=Life(route="chat", received_at=0.0), clock=float)
+        return super().__getattribute__(name)
+
+
+METRICS = Metrics(CollectorRegistry())
+
+
+def test_requests_that_begin_while_a_thread_of_vllms_reads_the_metrics() -> None:
+    Measurement(metrics=METRICS, life=Interrupted(route="chat", received_at=0.0), clock=float)
+    assert METRICS.num_waiting == 0
+    assert len(METRICS.in_flight) == 2
+
+
 def test_many_observed_at_once_are_as_many_observed_one_by_one() -> None:
     draw = random.Random(3)
     values = [draw.lognormvariate(-3, 3) for _ in range(500)] + [*LATENCY_BUCKETS_S, 0.0, 1e9]

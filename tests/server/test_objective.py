@@ -21,6 +21,7 @@ PROMISED = Objective(time_to_first_token_s=1.0, seconds_per_character=0.1, targe
         ("refused", None, None, False),
         ("failed", 0.1, 0.01, False),
         ("invalid", None, None, None),
+        ("limited", None, None, None),
         ("disconnected", 0.1, 0.01, None),
     ],
 )

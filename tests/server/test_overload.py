@@ -13,7 +13,9 @@ from vllm.v1.engine import FinishReason
 
 from server.bounds import Bounds
 from server.exchange import Receive, Scope, Send
+from server.gate import TOKENIZING, TOKENIZING_ROOM
 from server.keys import KeyFile
+from server.slots import FIRST_GUESS_S, REMEMBERED
 from tests.server.conftest import Served, ServeScript, gate_around, sample_of
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, chat, client_of, streamed_text, token_ids
 from tests.server.test_keys import make_key
@@ -273,29 +275,71 @@ def test_schema_that_no_text_fits_is_the_requests_fault(
     asyncio.run(scenario())
 
 
-def test_reader_that_stalls_is_given_up_and_nobody_else(serve_script: ServeScript) -> None:
+async def never_called(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("the gate was to refuse it")
+
+
+def test_deadline_is_kept_in_the_queue() -> None:
     async def scenario() -> None:
-        server = await busy(serve_script, Bounds(max_running=2, write_timeout_s=0.1))
-        stalled, reading = await server.visit(), await server.visit()
-        await server.running(2)
-        await server.until(lambda: bool(stalled.sent and reading.sent))
-        stalled.reads.clear()
-        server.go_on.set()
-        await reading.served
-        assert streamed_text(reading.body.decode()) == ANSWER
-        server.served.gate.give_up_stalled()
-        assert server.served.gate.num_running == 1, "it has not been long"
-        await asyncio.sleep(0.15)
-        server.served.gate.give_up_stalled()
-        await stalled.served
-        assert server.served.gate.slots.num_running == 0
-        assert server.served.sample("malmoi_requests_total", route="chat", outcome="disconnected") == 1
+        registry = CollectorRegistry()
+        gate = gate_around(never_called, registry, Bounds(request_timeout_s=0.1))
+        gate.slots.ask("", gate.slots.capacity)
+        visitor = Visitor(gate, CHAT, REQUEST)
+        await asyncio.wait_for(visitor.served, 10)
+        assert (visitor.status, visitor.json()["error"]["code"]) == (504, 504)
+        assert gate.slots.num_waiting == 0
+        assert sample_of(registry, "malmoi_requests_total", route="chat", outcome="failed") == 1
 
     asyncio.run(scenario())
 
 
-async def never_called(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError("the gate was to refuse it")
+def test_tokenizing_is_bounded_and_takes_no_slot_of_answers() -> None:
+    async def scenario() -> None:
+        go_on, num_running = asyncio.Event(), 0
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal num_running
+            num_running += 1
+            assert num_running <= TOKENIZING
+            await go_on.wait()
+            num_running -= 1
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+        gate = gate_around(app, CollectorRegistry())
+        paths = ["/tokenize", "/detokenize"] * ((TOKENIZING + TOKENIZING_ROOM) // 2 + 1)
+        visitors = [Visitor(gate, path, {"prompt": "가"}) for path in paths]
+        await settle()
+        refused = [visitor for visitor in visitors if visitor.served.done()]
+        assert [visitor.status for visitor in refused] == [429] * 2
+        assert f"{TOKENIZING} of {TOKENIZING} requests run" in refused[0].json()["error"]["message"]
+        assert int(refused[0].headers["retry-after"]) >= 1
+        assert gate.slots.num_running == 0
+        go_on.set()
+        await asyncio.gather(*(visitor.served for visitor in visitors))
+        assert [visitor.status for visitor in visitors if visitor not in refused] == [200] * (len(paths) - 2)
+
+    asyncio.run(scenario())
+
+
+def test_retry_after_does_not_go_by_what_was_refused(serve_script: ServeScript) -> None:
+    """Though vLLM refuses it, in a slot."""
+
+    async def scenario() -> None:
+        server = await busy(serve_script, Bounds(max_running=1))
+        slots = server.served.gate.slots
+        await server.visit(REQUEST)
+        await server.running(1)
+        await asyncio.sleep(0.3)
+        await server.finish()
+        measured_s = slots.retry_after_s()
+        assert 0.3 < measured_s < FIRST_GUESS_S
+        for _ in range(REMEMBERED):
+            await (await server.visit({"messages": [{"role": "robot", "content": "?"}]})).served
+        assert {visitor.status for visitor in server.visitors[1:]} == {400}
+        assert slots.retry_after_s() == measured_s
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("is_declared", [True, False])

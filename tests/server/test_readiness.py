@@ -8,6 +8,7 @@ import pytest
 
 from server.app import build_gate, warm_up
 from server.bounds import Bounds
+from server.life import LIFE, Life
 from server.readiness import ASLEEP_S, GIVE_UP_FACTOR, IDLE_S, INTERVAL_S, STALLED, Readiness
 from tests.server.conftest import ServeScript
 from tests.server.test_gate import CHAT, QUESTION, answering
@@ -23,6 +24,7 @@ class Engine:
         self.num_steps = 0
         self.num_requests = 0
         self.proofs: list[asyncio.Future[None]] = []
+        self.proved_for: list[Life | None] = []
         self.readiness = Readiness(
             num_steps=lambda: self.num_steps,
             has_work=lambda: self.num_requests > 0,
@@ -32,6 +34,7 @@ class Engine:
         )
 
     async def prove(self) -> None:
+        self.proved_for.append(LIFE.get())
         self.proofs.append(asyncio.get_running_loop().create_future())
         self.num_requests += 1
         await self.proofs[-1]
@@ -116,6 +119,18 @@ def test_idle_engine_is_asked_for_a_proof_and_stalls_without_one() -> None:
     run(scenario)
 
 
+def test_proof_is_no_part_of_the_request_that_found_it_wanting() -> None:
+    async def scenario(engine: Engine) -> None:
+        await engine.wait(IDLE_S)
+        LIFE.set(Life(route="chat", received_at=0.0))
+        engine.now += INTERVAL_S
+        assert not engine.readiness.is_hung
+        await asyncio.sleep(0)
+        assert engine.proved_for == [None]
+
+    run(scenario)
+
+
 def test_work_taken_back_from_a_stopped_engine_does_not_hide_it() -> None:
     """Clients that give up before the bound, one after the other."""
 
@@ -184,6 +199,8 @@ def test_an_engine_that_stops_turns_ready_503_and_back(serve_script: ServeScript
             async def becomes(status: int) -> str:
                 async with asyncio.timeout(10):
                     while (answer := await client.get("/ready")).status_code != status:
+                        await asyncio.sleep(0.02)
+                    while served.sample("malmoi_ready") != (status == 200):
                         await asyncio.sleep(0.02)
                 return str(answer.json()["status"])
 

@@ -26,6 +26,7 @@ from tests.server.test_gate import (
 )
 from tests.server.test_hangul import ids, scripted, text_of, with_eos
 from tests.server.visitor import Visitor
+from tests.support.scripted_engine import Script
 
 WINDOW = 6
 
@@ -87,12 +88,24 @@ def test_what_is_not_flagged_passes_unchanged(serve_script: ServeScript, stream:
     asyncio.run(scenario())
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"text": "나쁜"}'}}
+
+
 @pytest.mark.parametrize(
     "request_body",
     [
         {"messages": [{"role": "user", "content": "나쁜 질문"}]},
         {"messages": [{"role": "system", "content": [{"type": "text", "text": "나쁜"}]}, *QUESTION]},
         {"messages": [{"role": "user", "content": "나"}, {"role": "user", "content": "쁜 나쁜"}]},
+        {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "나쁜"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "나쁜"}]}]},
+        {"messages": [{"role": "나쁜", "content": "말"}]},
+        {"messages": [*QUESTION, {"role": "assistant", "reasoning": "나쁜", "content": "말"}, *QUESTION]},
+        {"messages": [*QUESTION, {"role": "assistant", "tool_calls": [CALL]}, *QUESTION]},
+        {
+            "messages": QUESTION,
+            "tools": [{"type": "function", "function": {"name": "f", "description": "나쁜"}}],
+        },
         {"prompt": "이 나쁜"},
         {"prompt": ["좋은", "나쁜"]},
         {"prompt": "좋" * 5000 + "나쁜"},
@@ -127,6 +140,16 @@ def test_prompt_of_token_ids_is_read(serve_script: ServeScript) -> None:
         garbages: list[object] = [[5, "x"], [{}], [[None]], 7, {"a": 1}, None]
         for garbage in garbages:
             visitor = Visitor(served.gate, "/v1/completions", {"prompt": garbage})
+            await visitor.served
+            assert visitor.status == 400
+        odd: list[object] = [
+            [{"role": [], "content": {}}],
+            [{"role": "user", "content": [{"type": []}]}],
+            [7],
+            7,
+        ]
+        for messages in odd:
+            visitor = Visitor(served.gate, CHAT, {"messages": messages})
             await visitor.served
             assert visitor.status == 400
 
@@ -252,6 +275,31 @@ def test_answer_that_cannot_be_checked_does_not_pass(serve_script: ServeScript, 
     asyncio.run(scenario())
 
 
+def test_error_before_anything_has_passed_is_the_status(serve_script: ServeScript) -> None:
+    """Though text was held back by then; and what was, stays back."""
+
+    async def scenario() -> None:
+        classifier = WordClassifier("나쁜")
+        served = await checked(serve_script, ANSWER, classifier)
+
+        async def die(index: int) -> None:
+            await asyncio.sleep(0.002)
+            if index == 2:
+                served.engine.core.die()
+
+        tokens = served.engine.core.script.token_ids
+        served.engine.core.script = Script(token_ids=tokens, before_token=die)
+        async with client_of(served) as client:
+            answer = await chat(client, stream=True)
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["error"]["code"] == 500
+        assert classifier.asked == [QUESTION[0]["content"]]
+        assert served.sample("malmoi_requests_total", route="chat", outcome="failed") == 1
+
+    asyncio.run(scenario())
+
+
 def test_long_prompts_are_checked_in_pieces_that_overlap() -> None:
     text = "".join(chr(0xAC00 + index % 11172) for index in range(3 * CHECKED_CHARACTERS))
     parts = list(pieces(text))
@@ -362,6 +410,31 @@ def test_local_classifier(classifier_directory: Path) -> None:
         assert isinstance(classifier, LocalClassifier)
         texts = ["좋은 말", "나쁜 글", "좋은 글", "말 " * 100 + "나쁜 말"]
         assert await classifier.flags(texts) == [(), ("violent",), (), ("violent",)]
+        await classifier.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("shift", "flagged"), [(20.0, ("violent",)), (-20.0, ())])
+@pytest.mark.parametrize("num_labels", [1, 2])
+def test_labels_that_do_not_exclude_each_other_count_each_for_itself(
+    classifier_directory: Path, tmp_path: Path, num_labels: int, shift: float, flagged: tuple[str, ...]
+) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    AutoTokenizer.from_pretrained(classifier_directory).save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(classifier_directory)
+    head, config = model.classifier, model.config
+    head.weight = torch.nn.Parameter(head.weight[-num_labels:])
+    head.bias = torch.nn.Parameter(head.bias[-num_labels:] + shift)
+    config.id2label = dict(enumerate(["safe", "violent"][-num_labels:]))
+    config.problem_type = "multi_label_classification" if num_labels > 1 else None
+    model.save_pretrained(tmp_path)
+
+    async def scenario() -> None:
+        classifier = LocalClassifier(tmp_path, ("violent",), 0.5)
+        assert await classifier.flags(["좋은 말", "나쁜 말"]) == [flagged] * 2
         await classifier.close()
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.refusal import Overloaded, Unavailable
-from server.slots import FIRST_GUESS_S, Place, Slots
+from server.slots import FIRST_GUESS_S, REMEMBERED, Place, Slots
 from tests.server.test_keys import Clock
 
 
@@ -111,6 +111,25 @@ def test_retry_after_is_what_those_who_wait_will_take() -> None:
         for place in waiting:
             slots.give_back(place)
         assert slots.retry_after_s() == pytest.approx(3 / 2)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_refused_at_once_does_not_shorten_retry_after() -> None:
+    """And an answer counts by its sequences."""
+
+    async def scenario() -> None:
+        clock = Clock()
+        slots = Slots(4, 4, clock)
+        large, small = slots.ask("", 3), slots.ask("", 1)
+        clock.now += 8
+        slots.give_back(large)
+        clock.now += 8
+        slots.give_back(small)
+        for _ in range(REMEMBERED):
+            clock.now += 0.001
+            slots.give_back(slots.ask("", 1), has_worked=False)
+        assert slots.retry_after_s() == pytest.approx((3 * 8 + 16) / 4 / 4)
 
     asyncio.run(scenario())
 

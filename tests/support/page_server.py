@@ -44,15 +44,22 @@ class PageServer:
 
 @contextmanager
 def page_server(
-    arguments: Namespace, vllm_config: VllmConfig, released: Path, keys: KeyFile | None = None
+    arguments: Namespace,
+    vllm_config: VllmConfig,
+    released: Path,
+    keys: KeyFile | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> Iterator[PageServer]:
-    """Serves on a free port of the loopback within the block, with the card of the checkpoint `released`."""
+    """Serves on a free port of the loopback within the block, with the card of the checkpoint `released`.
+
+    registry: where our metrics are to be registered, if anybody is to read them.
+    """
     started: list[PageServer] = []
     ready = threading.Event()
     stop = threading.Event()
 
     async def serve() -> None:
-        metrics = Metrics(CollectorRegistry())
+        metrics = Metrics(registry or CollectorRegistry())
         engine = ScriptedEngine(vllm_config, Script(token_ids=[]), metrics)
         app = await build_vllm_app(engine, arguments)
         card = describe_card(open_checkpoint(released), "tiny", vllm_config.model_config.max_model_len)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +41,17 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(directory: Path, *arguments: str, options: Sequence[str] = ()) -> Iterator[RunningServer]:
-    """Starts `malmoi-serve ARGUMENTS -- OPTIONS`, waits until it answers, and ends it with all it started."""
+def running_server(
+    directory: Path, *arguments: str, options: Sequence[str] = (), settings: Mapping[str, str] | None = None
+) -> Iterator[RunningServer]:
+    """Starts `malmoi-serve ARGUMENTS -- OPTIONS`, waits until it answers, and ends it with all it started.
+
+    settings: of vLLM, for the environment; it has none of this process.
+    """
     output, log = directory / "stdout", directory / "stderr"
     command = [sys.executable, "-m", "server", *arguments, "--port", "0", "--short-lived", "--", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
+    environment |= settings or {}
     with output.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, start_new_session=True)
     try:
