@@ -27,9 +27,12 @@ class Machine:
     load_average: str
     """Of 1, 5 and 15 minutes."""
 
-    def heading(self, command: str) -> str:
-        """What stands above a benchmark's tables: what was run, when, and on what."""
-        is_busy = float(self.load_average.split()[0]) >= BUSY
+    def heading(self, command: str, *, is_timed: bool = True) -> str:
+        """What stands above a benchmark's tables: what was run, when, and on what.
+
+        is_timed: whether other work on the machine puts its numbers in doubt.
+        """
+        is_busy = is_timed and float(self.load_average.split()[0]) >= BUSY
         warning = (
             " **The machine was busy with something else: repeat this on a quiet one.**" if is_busy else ""
         )

@@ -56,7 +56,7 @@ def measure(
     write_json(out, {"command": command, "machine": asdict(machine), "rows": rows})
     parts = [
         "# Exports under vLLM and under transformers",
-        machine.heading(command),
+        machine.heading(command, is_timed=False),
         f"{len(dialogues)} questions, answers of at most {max_tokens} tokens. {EXPLANATION} {_activations()}",
         table(
             ["", "tokens", "differ", "clearly", "greatest gap", "right"],
