@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from quant.serving import NAME, running_server
 
 STREAMS = 8
 ANSWER_S = 600.0
 Turns = Sequence[dict[str, str]]
+DType = Literal["bfloat16", "float16", "float32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,11 @@ class Served:
     token_ids: list[int]
 
 
-def served_answers(checkpoint: Path, prompts: Sequence[Turns], max_tokens: int) -> list[Served]:
-    """What malmoi-serve answers, started for it; asked 8 at once."""
-    with running_server(checkpoint) as url, ThreadPoolExecutor(STREAMS) as streams:
+def served_answers(
+    checkpoint: Path, prompts: Sequence[Turns], max_tokens: int, dtype: DType = "bfloat16"
+) -> list[Served]:
+    """What malmoi-serve answers, started for it and computing in `dtype`; asked 8 at once."""
+    with running_server(checkpoint, ["--", "--dtype", dtype]) as url, ThreadPoolExecutor(STREAMS) as streams:
         return list(streams.map(lambda turns: _ask(url, turns, max_tokens), prompts))
 
 
@@ -60,17 +63,17 @@ class Agreement:
         return sum(each > gap for each in self.gaps)
 
 
-def agreement(checkpoint: Path, answers: Sequence[Served]) -> Agreement:
-    """The checkpoint as transformers loads it, given every answer of the server at once."""
+def agreement(checkpoint: Path, answers: Sequence[Served], dtype: DType = "bfloat16") -> Agreement:
+    """The checkpoint as transformers loads it in `dtype`, given every answer of the server at once."""
     num_tokens = sum(len(answer.token_ids) for answer in answers)
-    return Agreement(num_tokens=num_tokens, gaps=list(_gaps(checkpoint, answers)))
+    return Agreement(num_tokens=num_tokens, gaps=list(_gaps(checkpoint, answers, dtype)))
 
 
-def _gaps(checkpoint: Path, answers: Sequence[Served]) -> Iterator[float]:
+def _gaps(checkpoint: Path, answers: Sequence[Served], dtype: DType) -> Iterator[float]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16, device_map="cpu").eval()
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, device_map="cpu").eval()
     for answer in answers:
         given = torch.tensor(answer.token_ids)
         ids = torch.tensor([[*answer.prompt_ids, *answer.token_ids]])

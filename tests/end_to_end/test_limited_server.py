@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -201,13 +201,9 @@ CLIENTS = Path(__file__).parents[2] / "build" / "clients"
 SCRIPTS = Path(__file__).parents[1] / "support" / "clients"
 
 
-@pytest.fixture(scope="module")
-def clients() -> Path:
-    """Where other people's clients are installed."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not here to install the client for Node")
-    subprocess.run([str(SCRIPTS / "install.sh")], check=True)
-    return CLIENTS
+def install_clients(language: Literal["node", "python"]) -> None:
+    """Other people's clients, under CLIENTS."""
+    subprocess.run([str(SCRIPTS / "install.sh"), language], check=True)
 
 
 def told_by(command: list[str], server: RunningServer, key: str, directory: Path) -> Any:
@@ -218,9 +214,12 @@ def told_by(command: list[str], server: RunningServer, key: str, directory: Path
     return json.loads(ended.stdout)
 
 
-def test_openai_client_for_node(limited: RunningServer, key: str, clients: Path) -> None:
-    script = shutil.copy(SCRIPTS / "openai_node.mjs", clients)
-    told = told_by(["node", str(script)], limited, key, clients)
+def test_openai_client_for_node(limited: RunningServer, key: str) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not here to install the client for Node")
+    install_clients("node")
+    script = shutil.copy(SCRIPTS / "openai_node.mjs", CLIENTS)
+    told = told_by(["node", str(script)], limited, key, CLIENTS)
     assert told["streamed"] == told["whole"]
     assert "서울" in told["whole"]
     assert told["usage"]["total_tokens"] > told["usage"]["completion_tokens"] > 0
@@ -232,9 +231,10 @@ def test_openai_client_for_node(limited: RunningServer, key: str, clients: Path)
     }
 
 
-def test_langchains_chat_model(limited: RunningServer, key: str, clients: Path) -> None:
-    python = clients / "python" / "bin" / "python"
-    told = told_by([str(python), str(SCRIPTS / "langchain_chat.py")], limited, key, clients)
+def test_langchains_chat_model(limited: RunningServer, key: str) -> None:
+    install_clients("python")
+    python = CLIENTS / "python" / "bin" / "python"
+    told = told_by([str(python), str(SCRIPTS / "langchain_chat.py")], limited, key, CLIENTS)
     assert "서울" in told["whole"]
     assert {told["streamed"], *told["batch"]} == {told["whole"]}
     assert told["usage"]["total_tokens"] > told["usage"]["output_tokens"] > 0
