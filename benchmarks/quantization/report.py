@@ -60,15 +60,18 @@ def _fidelity(found: dict[str, Fidelity]) -> str:
 
 def _verdict(found: dict[str, Fidelity]) -> str:
     """Mean KL of ours by theirs, where both were measured; below 1 ours is nearer to the parent."""
-    ratios = []
+    ratios, sums = [], dict.fromkeys(NAMES, 0.0)
     for language in LANGUAGES:
         ours, theirs = (found[name].text[language] for name in NAMES)
         if ours is None or theirs is None:
             continue
         ratios.append(f"{language.capitalize()} {ours.kl_mean / theirs.kl_mean:.2f}")
+        sums["ours"] += ours.num_tokens * ours.kl_mean
+        sums["gptqmodel"] += theirs.num_tokens * theirs.kl_mean
         new, their_new = ours.by_token.get("new"), theirs.by_token.get("new")
         if new and their_new:
             ratios.append(f"its new tokens {new.kl_mean / their_new.kl_mean:.2f}")
+    ratios.append(f"all tokens {sums['ours'] / sums['gptqmodel']:.2f}")
     return f"Mean KL, ours / theirs: {', '.join(ratios)}."
 
 
