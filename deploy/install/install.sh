@@ -29,7 +29,9 @@ esac
 pip() { "$venv/bin/python" -m pip --quiet --quiet --disable-pip-version-check "$@"; }
 
 constraints="$here/constraints-$PLATFORM.txt"
+set -- --constraint "$constraints"
 if [ "$PLATFORM" = cpu ]; then
+    set -- "$@" --find-links "$root/build/stubs"  # on a GPU they would be taken for vLLM itself
     "$python" "$here/stub_wheels.py" "$root/build/stubs"
     torch=$(sed -n 's/^torch==\([^+]*\).*/\1/p' "$constraints")
     if ! "$venv/bin/python" -c "import importlib.metadata as m; assert m.version('torch') == '$torch+cpu'" 2>/dev/null; then
@@ -42,6 +44,6 @@ if [ "$PLATFORM" = cpu ]; then
     fi
 fi
 say "malmoi[$PLATFORM,$extras] and what it needs; the first time this takes about two minutes"
-pip install --constraint "$constraints" --find-links "$root/build/stubs" --editable "$root[$PLATFORM,$extras]" \
+pip install "$@" --editable "$root[$PLATFORM,$extras]" \
     || fail "pip could not install it; its message stands above"
 pip check || fail "the installed versions do not fit each other; remove $venv and try again"

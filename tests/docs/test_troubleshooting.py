@@ -12,9 +12,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import vllm.platforms
+from vllm.platforms.interface import UnspecifiedPlatform
 
 import quant.__main__
 import server.__main__
+import server.launch
 import server.machine
 import train.__main__
 from malmoi import signing
@@ -273,6 +276,12 @@ def shared_memory(place: Place) -> str:
     return f"serve {place.tiny} --port 0"
 
 
+def no_gpu(place: Place) -> str:
+    place.open.enter_context(patch.object(server.launch, "is_cpu_build", lambda: False))
+    place.open.enter_context(patch.object(vllm.platforms, "current_platform", UnspecifiedPlatform()))
+    return f"serve {place.tiny}"
+
+
 def options_of_vllm(place: Place) -> str:
     return f"serve {place.tiny} --port 0 -- --no-such-option"
 
@@ -325,6 +334,7 @@ MISTAKES: Mapping[str, Callable[[Place], str]] = {
     "what was signed": what_was_signed,
     "of free memory": free_memory,
     "/dev/shm": shared_memory,
+    "expected a GPU": no_gpu,
     "options after --": options_of_vllm,
 }
 """By words that one heading alone has."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ AMX = torch.cpu._is_amx_tile_supported()
     ("method", "export", "activations"),
     [
         pytest.param("bitsandbytes", export_bnb, "1", id="bnb"),
+        pytest.param("bitsandbytes", partial(export_bnb, recipe="erkhov-compat"), "1", id="bnb-erkhov-compat"),
         pytest.param(
             *("gptq", export_gptq, "1"),
             id="gptq",

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from vllm.platforms.interface import UnspecifiedPlatform
 
 from malmoi.checkpoint import open_checkpoint
 from malmoi.errors import CheckpointError, LockError, ServeError
@@ -315,6 +316,15 @@ def test_an_open_server_is_warned_of(tiny_checkpoint: Path, caplog: pytest.LogCa
         prepare(options(tiny_checkpoint, host="0.0.0.0", open_to_all=True)).listener,
     ):
         assert "whoever reaches 0.0.0.0 may use it" in caplog.text
+
+
+def test_gpu_build_without_a_gpu_is_told_in_a_line(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.platforms.current_platform", UnspecifiedPlatform())
+    monkeypatch.setattr("server.launch.is_cpu_build", lambda: False)
+    with pytest.raises(ServeError, match=r"this machine: expected a GPU.*--gpus all"):
+        prepare(options(tiny_checkpoint))
 
 
 def test_not_enough_memory_names_the_parts(tiny_checkpoint: Path) -> None:

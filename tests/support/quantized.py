@@ -7,15 +7,15 @@ from tempfile import TemporaryDirectory
 from malmoi.provenance import PROVENANCE_FILE
 
 
-def export_bnb(checkpoint: Path, out: Path) -> Path:
-    """bitsandbytes nf4 with double quantization; into `out` only its files, where that is there already."""
+def export_bnb(checkpoint: Path, out: Path, recipe: str = "release") -> Path:
+    """bitsandbytes' 4 bits; into `out` only its files, where that is there already."""
     from quant.export import export
     from quant.recipe import BNB
 
     if not out.exists():
-        return export(checkpoint, out, recipe=BNB["release"]).directory
+        return export(checkpoint, out, recipe=BNB[recipe]).directory
     with TemporaryDirectory() as folder:
-        made = export(checkpoint, Path(folder, "made"), recipe=BNB["release"]).directory
+        made = export(checkpoint, Path(folder, "made"), recipe=BNB[recipe]).directory
         for file in made.iterdir():
             if file.name != PROVENANCE_FILE:
                 shutil.copyfile(file, out / file.name)
