@@ -15,6 +15,8 @@ from tests.support.quantized import export_bnb, export_gptq
 CLEAR = 0.02
 """Between two logits: closer, either may come out on top in another order of summation."""
 MOST_LOST = 0.02
+MOST_LOST_OF_FP4 = 0.05
+"""Its sixteen values are no match for weights; the preset is there for what others have published."""
 MAX_TOKENS = 64
 AMX = torch.cpu._is_amx_tile_supported()
 """With it vLLM makes whole numbers of 8 bits of what goes into GPTQ's layers, unless it is told not to."""
@@ -22,16 +24,19 @@ AMX = torch.cpu._is_amx_tile_supported()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "export", "activations"),
+    ("method", "export", "most_lost", "activations"),
     [
-        pytest.param("bitsandbytes", export_bnb, "1", id="bnb"),
-        pytest.param("bitsandbytes", partial(export_bnb, recipe="erkhov-compat"), "1", id="bnb-erkhov-compat"),
+        pytest.param("bitsandbytes", export_bnb, MOST_LOST, "1", id="bnb"),
         pytest.param(
-            *("gptq", export_gptq, "1"),
+            *("bitsandbytes", partial(export_bnb, recipe="erkhov-compat"), MOST_LOST_OF_FP4, "1"),
+            id="bnb-erkhov-compat",
+        ),
+        pytest.param(
+            *("gptq", export_gptq, MOST_LOST, "1"),
             id="gptq",
             marks=pytest.mark.skipif(not AMX, reason="no AMX: activations are never quantized here"),
         ),
-        pytest.param("gptq", export_gptq, "0", id="gptq-whole-activations"),
+        pytest.param("gptq", export_gptq, MOST_LOST, "0", id="gptq-whole-activations"),
     ],
 )
 def test_an_export_of_the_demo_is_served_as_it_is(
@@ -40,6 +45,7 @@ def test_an_export_of_the_demo_is_served_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
     method: str,
     export: Callable[[Path, Path], Path],
+    most_lost: float,
     activations: str,
 ) -> None:
     monkeypatch.setenv("VLLM_CPU_INT4_W4A8", activations)
@@ -54,4 +60,4 @@ def test_an_export_of_the_demo_is_served_as_it_is(
     right = [answer.text == turns[-1]["content"] for answer, turns in zip(answers, dialogues, strict=True)]
     provenance = open_checkpoint(whole_demo).provenance
     assert provenance is not None
-    assert sum(right) / len(right) >= provenance.origin.metrics["held_out_accuracy"] - MOST_LOST
+    assert sum(right) / len(right) >= provenance.origin.metrics["held_out_accuracy"] - most_lost
