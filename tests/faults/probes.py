@@ -9,6 +9,8 @@ from tests.support.running_server import RunningServer
 
 SLACK_S = 3.0
 """Of a busy machine, beyond a bound."""
+PATIENCE_S = 30.0
+"""For what comes back, with no bound promised."""
 
 
 def engine_process(server: RunningServer, kind: str) -> psutil.Process:

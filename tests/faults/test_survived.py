@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.readiness import STALLED
 from tests.faults.conftest import STALL_S, WRITE_TIMEOUT_S
-from tests.faults.probes import SLACK_S, engine_process, wait_for_ready
+from tests.faults.probes import PATIENCE_S, SLACK_S, engine_process, wait_for_ready
 from tests.faults.streams import bystander, tokenizer_of
 from tests.faults.wall_clock import LIBRARY, WallClock
 from tests.server.test_checks import nested
@@ -229,7 +229,7 @@ def test_process_of_the_engine_that_is_stopped(survivor: RunningServer, talkativ
             assert httpx.get(f"{survivor.url}/health").status_code == 200
         finally:
             process.resume()
-        assert wait_for_ready(survivor, 200, SLACK_S) == "ok"
+        assert wait_for_ready(survivor, 200, PATIENCE_S) == "ok"
 
 
 def test_wall_clock_that_is_stepped(survivor: RunningServer, talkative: Path, wall_clock: WallClock) -> None:
@@ -250,7 +250,7 @@ def test_wall_clock_that_is_stepped(survivor: RunningServer, talkative: Path, wa
                 until(lambda ahead_s=ahead_s: abs(date() - ahead_s) < 60)  # type: ignore[misc]
                 answer = post(survivor, COMPLETIONS, {"prompt": "서울", "max_tokens": 8, "ignore_eos": True})
                 assert answer.json()["usage"]["completion_tokens"] == 8
-                assert wait_for_ready(survivor, 200, SLACK_S) == "ok"
+                assert wait_for_ready(survivor, 200, PATIENCE_S) == "ok"
         finally:
             wall_clock.step(0)
     spent_s = sample(survivor, "malmoi_request_duration_seconds_sum") - before

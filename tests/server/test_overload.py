@@ -188,7 +188,7 @@ def test_client_that_goes_is_aborted_and_its_slot_is_free(serve_script: ServeScr
 @pytest.mark.parametrize("stream", [True, False])
 def test_deadline(serve_script: ServeScript, stream: bool) -> None:
     async def scenario() -> None:
-        server = await busy(serve_script, Bounds(request_timeout_s=0.2))
+        server = await busy(serve_script, Bounds(request_timeout_s=1.0))
         core = server.served.engine.core
         visitor = await server.visit(REQUEST | {"stream": stream})
         await visitor.served

@@ -96,7 +96,7 @@ def test_every_mischief_is_survived_and_every_request_counted(tmp_path: Path) ->
         Reply(body="{"),
         Reply(hangs_up=True),
         Reply(promised_bytes=50),
-        Reply(delay_s=0.7),
+        Reply(delay_s=2.0),
     )
 
     def script(question: str, number: int) -> Reply:
@@ -104,7 +104,7 @@ def test_every_mischief_is_survived_and_every_request_counted(tmp_path: Path) ->
         return mischief[turn] if number < 3 else Reply()
 
     with scripted_rater(script) as rater:
-        rating = rating_of(tmp_path / "in.jsonl", rater, timeout_s=0.4, max_requests=200, max_tokens=500_000)
+        rating = rating_of(tmp_path / "in.jsonl", rater, timeout_s=1.5, max_requests=200, max_tokens=500_000)
         filtered = run(rating, tmp_path / "out", tmp_path / "work")
         assert [one.score for one in filtered.kept] == [9.0] * 24
         assert rater.seen == dict.fromkeys(questions, 4)
