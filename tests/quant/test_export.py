@@ -344,8 +344,11 @@ def test_killed_it_leaves_nothing_that_opens_and_can_be_run_again(
         "writing": lambda: (partial / WEIGHTS).exists(),
     }[phase]
     kill_alone_when(arguments, is_time)
-    assert not out.exists()
     assert record_files(parent) == before
+    if out.exists() and phase == "writing":  # it was done, a moment before the signal came: then it is whole
+        open_checkpoint(out)
+        return
+    assert not out.exists()
     for leftover in [path for path in tmp_path.rglob("*") if path.is_dir() and path != parent]:
         with pytest.raises(CheckpointError):
             open_checkpoint(leftover)
