@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -46,19 +46,12 @@ def available_bytes() -> int:
     return int(meminfo.split("MemAvailable:")[1].split()[0]) * 1024
 
 
-class CpuRecorder:
-    """Records the CPU time of a server's API process and of the processes below it, a few times a second.
+class _Recorder:
+    """Calls `look` every `interval_s` within its block, in a thread, and once more at its end."""
 
-    The load generator's own clock then says which part of the record is the load (both are CLOCK_MONOTONIC).
-    """
-
-    INTERVAL_S = 0.1
-
-    def __init__(self, root: int) -> None:
-        self._api, *self._engine = tree(root)
-        self._times: list[float] = []
-        self._api_s: list[float] = []
-        self._engine_s: list[float] = []
+    def __init__(self, look: Callable[[], None], interval_s: float) -> None:
+        self._look = look
+        self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._record)
 
@@ -71,6 +64,28 @@ class CpuRecorder:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+    def _record(self) -> None:
+        is_last = False
+        while not is_last:
+            is_last = self._stop.wait(self._interval_s)
+            self._look()
+
+
+class CpuRecorder(_Recorder):
+    """Records the CPU time of a server's API process and of the processes below it, a few times a second.
+
+    The load generator's own clock then says which part of the record is the load (both are CLOCK_MONOTONIC).
+    """
+
+    INTERVAL_S = 0.1
+
+    def __init__(self, root: int) -> None:
+        super().__init__(self._add, self.INTERVAL_S)
+        self._api, *self._engine = tree(root)
+        self._times: list[float] = []
+        self._api_s: list[float] = []
+        self._engine_s: list[float] = []
 
     def spent_s(self, start: float, end: float) -> tuple[float, float]:
         """CPU seconds of the API process and of the engine's, between two moments of time.perf_counter."""
@@ -86,34 +101,19 @@ class CpuRecorder:
         share = (moment - before) / (after - before)
         return seconds[place - 1] + share * (seconds[place] - seconds[place - 1])
 
-    def _record(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._stop.wait(self.INTERVAL_S)
-            self._times.append(time.perf_counter())
-            self._api_s.append(cpu_s([self._api]))
-            self._engine_s.append(cpu_s(self._engine))
+    def _add(self) -> None:
+        self._times.append(time.perf_counter())
+        self._api_s.append(cpu_s([self._api]))
+        self._engine_s.append(cpu_s(self._engine))
 
 
-class MemoryRecorder:
+class MemoryRecorder(_Recorder):
     """Looks every `interval_s` at the memory of a process and of all below it, a shared page counting once."""
 
     def __init__(self, root: int, interval_s: float) -> None:
+        super().__init__(self._add, interval_s)
         self._root = root
-        self._interval_s = interval_s
         self._seen: list[tuple[float, int]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._record)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def peak_bytes(self) -> int:
         """The most that was seen; 0 if nothing was."""
@@ -124,11 +124,8 @@ class MemoryRecorder:
         since = self._seen[-1][0] - 60
         return round(fmean(num_bytes for at, num_bytes in self._seen if at >= since))
 
-    def _record(self) -> None:
-        is_last = False
-        while not is_last:
-            is_last = self._stop.wait(self._interval_s)
-            self._seen.append((time.monotonic(), proportional_bytes(tree(self._root))))
+    def _add(self) -> None:
+        self._seen.append((time.monotonic(), proportional_bytes(tree(self._root))))
 
 
 def _all_processes() -> list[int]:
