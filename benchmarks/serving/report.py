@@ -277,7 +277,7 @@ NOTES = f"""## How to read it
 
 - The load generator is `vllm bench serve`; it shares the cores with the server, the same for both.
 - The order alternates (stock, malmoi, malmoi, stock, ...), and one server at a time is loaded. For the overhead
-  both are started once, and one is idle while the other is loaded; out of the box each run is a
+  both are started once, and one is stopped (SIGSTOP) while the other is loaded; out of the box each run is a
   fresh start, alone.
 - Ready: `/health` of stock, `/ready` of malmoi, which has then already decoded its first tokens.
 - CPU is user and system time from /proc between the first measured request and the end of the last answer.

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,26 +41,21 @@ def measure(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) ->
     """Every run of a part, as `in_order` has them. Logs go to `raw`.
 
     Out of the box each run is a fresh start, one server at a time. For the overhead both are started once and
-    stay; one is idle while the other is loaded, so that the two loads of a repeat lie seconds apart and not
-    minutes, in which what else the machine does changes by more than what is to be measured.
+    take turns, so that the two loads of a repeat lie seconds apart and not minutes, in which what else the
+    machine does changes by more than what is to be measured.
 
     Raises: ServeError if a server does not start, or a request fails.
     """
-    with ExitStack() as stack:
-        if part == "overhead":
-            started = {
-                contender.name: stack.enter_context(
-                    servers.running(contender, raw / f"{part}-{contender.name}.log")
-                )
-                for contender in pair
-            }
+    with servers.taking_turns(pair if part == "overhead" else (), raw, part) as started:
         for repeat, contender in in_order(pair, repeats):
-            name = f"{part}-{repeat}-{contender.name}"
-            if part == "overhead":
-                yield _load(part, repeat, contender, started[contender.name], tokenizer, raw / name)
+            place = raw / f"{part}-{repeat}-{contender.name}"
+            if contender.name in started:
+                turn = servers.awake(started[contender.name])
             else:
-                with servers.running(contender, raw / f"{name}.log") as server:
-                    yield _load(part, repeat, contender, server, tokenizer, raw / name)
+                turn = servers.running(contender, place.with_name(f"{place.name}.log"))
+            with turn as server:
+                run = _load(part, repeat, contender, server, tokenizer, place)
+            yield run
 
 
 def in_order(contenders: Sequence[Contender], repeats: int) -> Iterator[tuple[int, Contender]]:

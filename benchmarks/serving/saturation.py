@@ -1,7 +1,6 @@
 """More than the servers can answer: requests at random moments, 1.2 times as many as stock finishes."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,21 +53,18 @@ class Flood:
 
 
 def measure(pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Flood]:
-    """Every repeat's two, in alternating order; both servers stay, and one is idle while the other is flooded.
+    """Every repeat's two, in alternating order; both servers are started once and take turns.
 
     Raises: ServeError if a server does not start.
     """
-    with ExitStack() as stack:
-        started = {
-            contender.name: stack.enter_context(
-                servers.running(contender, raw / f"saturation-{contender.name}.log")
-            )
-            for contender in pair
-        }
-        capacity = finished_per_s(started["stock"], pair[0], tokenizer, raw / "saturation-capacity.json")
+    with servers.taking_turns(pair, raw, "saturation") as started:
+        with servers.awake(started["stock"]) as stock:
+            capacity = finished_per_s(stock, pair[0], tokenizer, raw / "saturation-capacity.json")
         for repeat, contender in in_order(pair, repeats):
             out = raw / f"saturation-{repeat}-{contender.name}.json"
-            yield _flood(repeat, contender, started[contender.name], OVER * capacity, tokenizer, out)
+            with servers.awake(started[contender.name]) as server:
+                flood = _flood(repeat, contender, server, OVER * capacity, tokenizer, out)
+            yield flood
 
 
 def finished_per_s(server: Running, contender: Contender, tokenizer: Path, out: Path) -> float:

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -170,6 +170,31 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
         _wait_for_memory(available)
 
 
+@contextmanager
+def taking_turns(contenders: Sequence[Contender], raw: Path, part: Part) -> Iterator[dict[str, Running]]:
+    """All of them by name, started and then stopped (SIGSTOP): they compute only within `awake`.
+
+    A server that is merely idle still does something now and then, malmoi-serve to see whether it decodes.
+    """
+    with ExitStack() as stack:
+        started = {}
+        for contender in contenders:
+            server = stack.enter_context(running(contender, raw / f"{part}-{contender.name}.log"))
+            started[contender.name] = server
+            os.killpg(server.pid, signal.SIGSTOP)
+        yield started
+
+
+@contextmanager
+def awake(server: Running) -> Iterator[Running]:
+    """A server that was stopped, going on within the block."""
+    os.killpg(server.pid, signal.SIGCONT)
+    try:
+        yield server
+    finally:
+        os.killpg(server.pid, signal.SIGSTOP)
+
+
 def with_port(command: tuple[str, ...], port: int) -> list[str]:
     """The command with its port, before what follows `--`."""
     place = command.index("--") if "--" in command else len(command)
@@ -202,6 +227,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Asks the server to stop, then ends what is left of its process group, whether its parent lives or not."""
     process.send_signal(signal.SIGTERM)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_TIMEOUT_S)
     with suppress(ProcessLookupError):

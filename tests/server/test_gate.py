@@ -18,7 +18,7 @@ from server.exchange import RECEIVED_AT, Message, Receive, Scope, Send
 from server.page.site import CARD, FILES, LIVE
 from server.routes import DOCUMENT, HEALTH, ROUTES, USAGE
 from tests.server.conftest import Served, ServeScript, gate_around, sample_of
-from tests.support.scripted_engine import Script
+from tests.support.scripted_engine import Pause, Script
 
 CHAT = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "수도는?"}]
@@ -238,22 +238,16 @@ def test_a_dead_engine_turns_both_probes_503(serve_script: ServeScript) -> None:
 
 def test_draining_refuses_new_work_and_not_ready_but_healthy(serve_script: ServeScript) -> None:
     async def scenario() -> None:
-        first_token, go_on = asyncio.Event(), asyncio.Event()
-
-        async def hold(index: int) -> None:
-            if index == 1:
-                first_token.set()
-                await go_on.wait()
-
-        served = await answering(serve_script, ANSWER, before_token=hold)
+        pause = Pause(1)
+        served = await answering(serve_script, ANSWER, before_token=pause)
         async with client_of(served) as client:
             running = asyncio.create_task(chat(client, stream=True))
-            await first_token.wait()
+            await pause.reached.wait()
             served.gate.drain()
             refused = await chat(client)
             probes = [(await client.get(path)).status_code for path in ("/health", "/ready", "/v1/models")]
             assert served.gate.num_running == 1
-            go_on.set()
+            pause.go_on.set()
             answer = await running
             assert served.gate.num_running == 0
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")

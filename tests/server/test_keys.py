@@ -28,7 +28,7 @@ from server.routes import ROUTES
 from tests.server.conftest import Served, ServeScript
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, chat, client_of, token_ids
 from tests.server.visitor import Visitor
-from tests.support.scripted_engine import Script
+from tests.support.scripted_engine import Pause, Script
 
 
 class Clock:
@@ -275,19 +275,14 @@ def test_tokens_per_minute_are_reserved_before_and_settled_after(
     secret = make_key(file, "limited", tokens_per_minute=300)
 
     async def scenario() -> None:
-        first_token, go_on = asyncio.Event(), asyncio.Event()
-
-        async def hold(index: int) -> None:
-            first_token.set()
-            await go_on.wait()
-
-        served = await serving(serve_script, file, before_token=hold)
+        pause = Pause(0)
+        served = await serving(serve_script, file, before_token=pause)
         async with client_of(served) as client:
             client.headers = with_key(secret)
             running = asyncio.create_task(chat(client, max_tokens=200))
-            await first_token.wait()
+            await pause.reached.wait()
             burst = [await chat(client, max_tokens=200) for _ in range(3)]
-            go_on.set()
+            pause.go_on.set()
             used = (await running).json()["usage"]["total_tokens"]
             usage = await client.get("/v1/usage")
         assert [answer.status_code for answer in burst] == [429] * 3, "they were counted before they had tokens"
@@ -302,19 +297,14 @@ def test_concurrency(serve_script: ServeScript, tmp_path: Path) -> None:
     secret = make_key(file, "limited", concurrency=1)
 
     async def scenario() -> None:
-        first_token, go_on = asyncio.Event(), asyncio.Event()
-
-        async def hold(index: int) -> None:
-            first_token.set()
-            await go_on.wait()
-
-        served = await serving(serve_script, file, before_token=hold)
+        pause = Pause(0)
+        served = await serving(serve_script, file, before_token=pause)
         async with client_of(served) as client:
             client.headers = with_key(secret)
             running = asyncio.create_task(chat(client))
-            await first_token.wait()
+            await pause.reached.wait()
             refused = await chat(client)
-            go_on.set()
+            pause.go_on.set()
             assert (await running).status_code == 200
             assert (await chat(client)).status_code == 200
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")

@@ -20,7 +20,7 @@ from tests.server.conftest import Served, ServeScript, gate_around, sample_of
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, chat, client_of, streamed_text, token_ids
 from tests.server.test_keys import make_key
 from tests.server.visitor import Visitor, settle
-from tests.support.scripted_engine import Script
+from tests.support.scripted_engine import Pause, Script
 
 REQUEST = {"model": "tiny", "messages": QUESTION}
 STREAM = REQUEST | {"stream": True}
@@ -55,15 +55,10 @@ class Busy:
 
 
 async def busy(serve_script: ServeScript, bounds: Bounds, keys: KeyFile | None = None) -> Busy:
-    go_on = asyncio.Event()
-
-    async def hold(index: int) -> None:
-        if index == 1:
-            await go_on.wait()
-
+    pause = Pause(1)
     served = await serve_script(Script(token_ids=[]), bounds, keys)
-    served.engine.core.script = Script(token_ids=token_ids(served, ANSWER), before_token=hold)
-    return Busy(served, go_on)
+    served.engine.core.script = Script(token_ids=token_ids(served, ANSWER), before_token=pause)
+    return Busy(served, pause.go_on)
 
 
 def test_burst_gets_exactly_what_there_is_and_honest_refusals(serve_script: ServeScript) -> None:

@@ -12,6 +12,7 @@ from server.life import LIFE, Life
 from server.readiness import ASLEEP_S, GIVE_UP_FACTOR, IDLE_S, INTERVAL_S, STALLED, Readiness
 from tests.server.conftest import ServeScript
 from tests.server.test_gate import CHAT, QUESTION, answering
+from tests.support.scripted_engine import Pause
 
 BOUND_S = 5.0
 
@@ -173,13 +174,8 @@ def test_an_engine_that_stops_turns_ready_503_and_back(serve_script: ServeScript
     """vLLM's real client, watched as the server does it; its core stops in the middle of an answer, or idle."""
 
     async def scenario() -> None:
-        go_on = asyncio.Event()
-
-        async def hold(index: int) -> None:
-            if index == 1:
-                await go_on.wait()
-
-        served = await answering(serve_script, "서울", before_token=hold)
+        pause = Pause(1)
+        served = await answering(serve_script, "서울", before_token=pause)
         engine, metrics = served.engine, served.gate._metrics
         readiness = Readiness(
             num_steps=lambda: metrics.live.num_steps,
@@ -209,7 +205,7 @@ def test_an_engine_that_stops_turns_ready_503_and_back(serve_script: ServeScript
             work = asyncio.create_task(client.post(CHAT, json=request)) if is_asked else None
             assert await becomes(503) == STALLED
             assert (await client.get("/health")).status_code == 200
-            go_on.set()
+            pause.go_on.set()
             assert await becomes(200) == "ok"
             if work:
                 assert (await work).status_code == 200

@@ -32,7 +32,7 @@ from server.metrics import Metrics
 from tests.server.conftest import Served, ServeScript, engine_arguments, gate_around, sample_of
 from tests.server.test_gate import ANSWER, CHAT, QUESTION, answering, streamed_text
 from tests.server.test_launch import foreign_copy, options
-from tests.support.scripted_engine import Script, ScriptedEngine, engine_config
+from tests.support.scripted_engine import Pause, Script, ScriptedEngine, engine_config
 
 pytestmark = pytest.mark.usefixtures("same_environment")
 PATIENCE_S = 20.0
@@ -71,18 +71,13 @@ def launch(tiny_checkpoint: Path) -> Launch:
 
 @asynccontextmanager
 async def running(launch: Launch, serve_script: ServeScript) -> AsyncIterator[Running]:
-    go_on = asyncio.Event()
-
-    async def hold(index: int) -> None:
-        if index == 1:
-            await go_on.wait()
-
-    served = await answering(serve_script, ANSWER, before_token=hold)
+    pause = Pause(1)
+    served = await answering(serve_script, ANSWER, before_token=pause)
     announced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve_gate(served.gate, launch, announced.set_result))
     url = await asyncio.wait_for(announced, PATIENCE_S)
     try:
-        yield Running(served, url, serving, go_on)
+        yield Running(served, url, serving, pause.go_on)
     finally:
         serving.cancel()
         await asyncio.wait([serving])

@@ -45,6 +45,20 @@ class Script:
     finish_reason: FinishReason = FinishReason.STOP
 
 
+class Pause:
+    """A script's `before_token` that waits before the token at `index` of every answer until `go_on` is set."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, index: int) -> None:
+        if index == self.index:
+            self.reached.set()
+            await self.go_on.wait()
+
+
 class ScriptedCore:
     """Stands where vLLM's EngineCoreClient stands."""
 
