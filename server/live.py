@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import ceil, log
+from math import ceil, inf, log
 from typing import Final, Literal, Protocol
 
 Series = Literal["time_to_first_token", "inter_token", "characters_per_second", "queue", "kv_cache"]
@@ -17,8 +17,8 @@ OF_SPEEDS: Final = {"p50": 0.5, "p90": 0.1, "p99": 0.01}
 SPEEDS: Final = frozenset[Series]({"characters_per_second"})
 INTERVAL_S: Final = 5
 NUM_INTERVALS: Final = 60
-
-
+KV_CACHE_EVERY_S: Final = 0.1
+"""How often its use is looked at: not at every step, of which there may be hundreds in a second."""
 RATIO: Final = 1.04
 """Of one bucket's bound to the next one's."""
 LOG_RATIO: Final = log(RATIO)
@@ -89,6 +89,8 @@ class Live:
         """Requests that wait in the engine, after its latest step."""
         self.num_steps = 0
         """Of the engine, so far."""
+        self._kv_cache_at = -inf
+        """When its use was last looked at."""
 
     def add(self, series: Series, value: float, at: float) -> None:
         """Takes a sample: seconds, characters per second, or a share; `at` by the clock."""
@@ -119,7 +121,10 @@ class Live:
         self.num_steps += 1
         if stats is not None:
             self.num_waiting = stats.num_waiting_reqs
-            self.add("kv_cache", stats.kv_cache_usage, self._clock())
+            now = self._clock()
+            if now - self._kv_cache_at >= KV_CACHE_EVERY_S:
+                self._kv_cache_at = now
+                self.add("kv_cache", stats.kv_cache_usage, now)
 
     @property
     def latest(self) -> int:

@@ -277,14 +277,15 @@ NOTES = f"""## How to read it
 
 - The load generator is `vllm bench serve`; it shares the cores with the server, the same for both.
 - The order alternates (stock, malmoi, malmoi, stock, ...), and one server at a time is loaded. For the overhead
-  both are started once, and one is stopped (SIGSTOP) while the other is loaded; out of the box each run is a
-  fresh start, alone.
+  both are started once, take turns at each number of streams, and one is stopped (SIGSTOP) while the other is
+  loaded; out of the box each run is a fresh start, alone.
 - Ready: `/health` of stock, `/ready` of malmoi, which has then already decoded its first tokens.
 - CPU is user and system time from /proc between the first measured request and the end of the last answer.
   The engine's threads spin while they wait for each other, so its CPU follows the wall clock; what a server
   adds shows in the API process.
 - ITL is the time between chunks. vLLM sends an answer's role in a chunk of its own: one gap in each answer is
-  about 0.
+  about 0. And it sends a chunk without text for a token that ends inside a character; malmoi sends none, so
+  that its rarest gaps are of two steps.
 - Memory is read after the loads; pages that processes share count once for each.
 - Characters are those of the answers' text. The weights are random: the text is noise, the same kind for both.
 - Neither server is given the caller's variables that begin with {", ".join(SHELL_PREFIXES)}. Both are told

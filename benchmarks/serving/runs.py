@@ -30,7 +30,7 @@ class Run:
     """Of the whole process tree after the loads; pages that its processes share count once for each."""
     loads: tuple[Load, ...]
     load_average: float
-    """Of the minute before the start: what else the machine was doing, and the run before."""
+    """Of the minute before the repeat, or the start: what else the machine was doing, and the run before."""
 
     def at(self, streams: int) -> Load:
         """The load of that many streams."""
@@ -38,24 +38,37 @@ class Run:
 
 
 def measure(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Run]:
-    """Every run of a part, as `in_order` has them. Logs go to `raw`.
+    """Every run of a part. Logs go to `raw`.
 
     Out of the box each run is a fresh start, one server at a time. For the overhead both are started once and
-    take turns, so that the two loads of a repeat lie seconds apart and not minutes, in which what else the
-    machine does changes by more than what is to be measured.
+    take turns at each load, so that what is compared lies seconds apart and not minutes, in which the machine
+    changes by more than what is to be measured.
 
     Raises: ServeError if a server does not start, or a request fails.
     """
-    with servers.taking_turns(pair if part == "overhead" else (), raw, part) as started:
+
+    def loaded(repeat: int, contender: Contender, server: Running, streams: int, num_requests: int) -> Load:
+        out = raw / f"{part}-{repeat}-{contender.name}-{streams}.json"
+        return load.apply(server, contender, tokenizer, streams, num_requests, out)
+
+    if part != "overhead":
         for repeat, contender in in_order(pair, repeats):
-            place = raw / f"{part}-{repeat}-{contender.name}"
-            if contender.name in started:
-                turn = servers.awake(started[contender.name])
-            else:
-                turn = servers.running(contender, place.with_name(f"{place.name}.log"))
-            with turn as server:
-                run = _load(part, repeat, contender, server, tokenizer, place)
+            load_average = os.getloadavg()[0]
+            with servers.running(contender, raw / f"{part}-{repeat}-{contender.name}.log") as server:
+                loads = [loaded(repeat, contender, server, *each) for each in NUM_REQUESTS[part].items()]
+                run = _run(part, repeat, contender, server, loads, load_average)
             yield run
+        return
+    with servers.taking_turns(pair, raw, part) as started:
+        for repeat in range(repeats):
+            load_average = os.getloadavg()[0]
+            done: dict[str, list[Load]] = {contender.name: [] for contender in pair}
+            for turn, each in enumerate(NUM_REQUESTS[part].items(), repeat):
+                for contender in pair if turn % 2 == 0 else reversed(pair):
+                    with servers.awake(started[contender.name]) as server:
+                        done[contender.name].append(loaded(repeat, contender, server, *each))
+            for contender in pair if repeat % 2 == 0 else reversed(pair):
+                yield _run(part, repeat, contender, started[contender.name], done[contender.name], load_average)
 
 
 def in_order(contenders: Sequence[Contender], repeats: int) -> Iterator[tuple[int, Contender]]:
@@ -65,20 +78,15 @@ def in_order(contenders: Sequence[Contender], repeats: int) -> Iterator[tuple[in
             yield repeat, contender
 
 
-def _load(part: Part, repeat: int, contender: Contender, server: Running, tokenizer: Path, raw: Path) -> Run:
-    load_average = os.getloadavg()[0]
-    loads = tuple(
-        load.apply(
-            server, contender, tokenizer, streams, num_requests, raw.with_name(f"{raw.name}-{streams}.json")
-        )
-        for streams, num_requests in NUM_REQUESTS[part].items()
-    )
+def _run(
+    part: Part, repeat: int, contender: Contender, server: Running, loads: Sequence[Load], load_average: float
+) -> Run:
     return Run(
         part=part,
         repeat=repeat,
         name=contender.name,
         ready_s=server.ready_s,
         resident_bytes=processes.resident_bytes(processes.tree(server.pid)),
-        loads=loads,
+        loads=tuple(loads),
         load_average=load_average,
     )

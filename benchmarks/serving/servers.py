@@ -172,7 +172,7 @@ def running(contender: Contender, log: Path) -> Iterator[Running]:
 
 @contextmanager
 def taking_turns(contenders: Sequence[Contender], raw: Path, part: Part) -> Iterator[dict[str, Running]]:
-    """All of them by name, started and then stopped (SIGSTOP): they compute only within `awake`.
+    """All of them by name, started and then stopped (SIGSTOP): their engines are asked only within `awake`.
 
     A server that is merely idle still does something now and then, malmoi-serve to see whether it decodes.
     """

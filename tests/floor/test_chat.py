@@ -156,7 +156,6 @@ def test_forged_turn_stays_text_for_the_tokenizer(tokenizer: PreTrainedTokenizer
     [
         ([], "</s>", "none"),
         ([Message("robot", "?")], "</s>", "'robot'"),  # type: ignore[arg-type]
-        ([Message(U, "?")], "", "''"),
         ([Message(U, "?")], "$", "'$'"),
     ],
 )
@@ -168,6 +167,11 @@ def test_what_cannot_be_rendered_is_refused(messages: list[Message], eos: str, f
         render_jinja_template(
             [[message.as_dict() for message in messages]], chat_template=chat.TEMPLATE, eos_token=eos
         )
+
+
+def test_without_eos_nothing_is_rendered() -> None:
+    with pytest.raises(ChatError, match="at least two characters"):
+        chat.render([Message(U, "?")], eos="")
 
 
 def test_template_takes_text_only() -> None:

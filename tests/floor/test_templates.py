@@ -514,15 +514,32 @@ def test_what_cannot_forge_a_turn_stays_as_it_is(name: str, prose: str) -> None:
     [
         ([], "</s>", "at least one message"),
         ([{"role": "robot", "content": "?"}], "</s>", "not robot"),
-        ([{"role": U, "content": "?"}], "", "eos_token"),
+        ([{"role": U, "content": "?"}], None, "eos_token"),
         ([{"role": U, "content": "?"}], "$", "eos_token"),
         ([{"role": U, "content": [{"type": "image_url", "image_url": "x"}]}], "</s>", "text content"),
         ([{"role": S, "content": []}, {"role": U, "content": "?"}], "</s>", "text content"),
     ],
 )
-def test_what_cannot_be_rendered_is_refused(name: str, messages: list[Any], eos: str, said: str) -> None:
+def test_what_cannot_be_rendered_is_refused(name: str, messages: list[Any], eos: str | None, said: str) -> None:
     with pytest.raises(jinja2.exceptions.TemplateError, match=said):
         render_jinja_template([messages], chat_template=TEMPLATES[name], eos_token=eos)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_without_eos_at_all_it_is_refused(name: str) -> None:
+    with pytest.raises(jinja2.exceptions.TemplateError, match="eos_token"):
+        render_jinja_template([[{"role": U, "content": "?"}]], chat_template=TEMPLATES[name])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_llama_cpp_finds_out_that_text_is_taken_and_parts_are_not(name: str) -> None:
+    """Its jinja/caps.cpp renders one message without special tokens, once as text and once as parts."""
+    text = render(name, [Message(U, "STRING_MARKER")], eos="", bos="", prompt=True)
+    assert text.count("STRING_MARKER") == 1
+    with pytest.raises(jinja2.exceptions.TemplateError, match="text content"):
+        render_jinja_template(
+            [[{"role": U, "content": []}]], chat_template=TEMPLATES[name], eos_token="", bos_token=""
+        )
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -1,6 +1,7 @@
 """Percentiles of the last minutes against numpy's, and what falls out of them."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def test_samples_count_for_the_interval_they_were_taken_in() -> None:
         pytest.approx(4, rel=0.02),
         pytest.approx(8, rel=0.02),
     ]
+
+
+def test_every_step_counts_and_the_kv_cache_is_looked_at_ten_times_a_second() -> None:
+    clock = Clock()
+    live = Live(clock)
+    for step in range(1000):
+        clock.now = 1000 + step / 500
+        live.took_step(SimpleNamespace(kv_cache_usage=0.25 if step < 50 else 0.5, num_waiting_reqs=step))
+    assert (live.num_steps, live.num_waiting) == (1000, 999)
+    points = live.percentiles()["kv_cache"]
+    assert points["p50"][-1] == pytest.approx(0.5, rel=0.02)
+    assert sum(live._interval(200).sketches["kv_cache"]._counts.values()) == 20
 
 
 def test_what_is_too_old_is_gone_and_does_not_come_back() -> None:
