@@ -288,7 +288,8 @@ def test_killed_engine_turns_probes_503_and_the_exit_code_non_zero(
         assert wait_until_gone(processes, 10) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_while_starting_ends_everything(tiny_checkpoint: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "server", str(tiny_checkpoint), "--port", "0", "--short-lived"]
     with (

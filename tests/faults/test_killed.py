@@ -12,9 +12,8 @@ from tests.support.running_server import running_server, wait_until_gone
 MAX_TOKENS = 4000
 
 
-@pytest.mark.parametrize(
-    "victim", ["api", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("EngineCor", "Worker"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["api", "EngineCor", "Worker"])
 def test_kill_9_under_load_leaves_no_process_and_no_answer_that_looks_whole(
     talkative: Path, tmp_path: Path, victim: str
 ) -> None:
