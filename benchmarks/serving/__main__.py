@@ -39,7 +39,7 @@ def measure(
     """
     machine, command = this_machine(*PACKAGES), this_command("benchmarks.serving")
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
-    raw, cache = emptied(out.absolute() / "raw"), emptied(WORK.absolute() / "cache")
+    raw, cache = emptied(emptied(out.absolute()) / "raw"), emptied(WORK.absolute() / "cache")
     parts: tuple[Part, ...] = get_args(Part) if part == "all" else (part,)
     share = () if stock_memory_share is None else ("--gpu-memory-utilization", str(stock_memory_share))
     pairs = {part: contenders(part, checkpoint, cache / part, share) for part in parts}

@@ -80,7 +80,7 @@ def measure(*, checkpoint: Path, prompts: Path, gguf: Path, repeats: int = 3, ou
         this_machine(*PACKAGES),
         open_checkpoint(checkpoint),
     )
-    raw = emptied(out.absolute() / "raw")
+    raw = emptied(emptied(out.absolute()) / "raw")
     questions = _write_questions(prompts, raw / "questions.jsonl")
     found: list[Answered] = []
     for repeat, contender in in_order(contenders(parent, gguf, raw), repeats):

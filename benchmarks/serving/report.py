@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf, nan
 from pathlib import Path
 from statistics import median
 from typing import Generic, Literal, TypeVar, get_args
@@ -239,9 +240,19 @@ def values(runs: Sequence[Repeated], name: Name, metric: Metric[Repeated]) -> li
 
 
 def compare(stock: Sequence[float], ours: Sequence[float], how: Literal["ratio", "difference"]) -> list[float]:
-    """Ours against stock, repeat by repeat."""
-    pairs = zip(stock, ours, strict=True)
-    return [mine - theirs if how == "difference" else mine / theirs for theirs, mine in pairs]
+    """Ours against stock, repeat by repeat; infinite where stock has none of what we have."""
+    of_two = _difference if how == "difference" else _ratio
+    return [of_two(mine, theirs) for theirs, mine in zip(stock, ours, strict=True)]
+
+
+def _difference(mine: float, theirs: float) -> float:
+    return mine - theirs
+
+
+def _ratio(mine: float, theirs: float) -> float:
+    if theirs:
+        return mine / theirs
+    return inf if mine else nan
 
 
 def verdict(compared: Sequence[float], target: Target) -> str:

@@ -40,33 +40,42 @@ class Run:
 def measure(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Run]:
     """Every run of a part. Logs go to `raw`.
 
-    Out of the box each run is a fresh start, one server at a time. For the overhead both are started once and
-    take turns at each load, so that what is compared lies seconds apart and not minutes, in which the machine
-    changes by more than what is to be measured.
-
     Raises: ServeError if a server does not start, or a request fails.
     """
+    how = _taking_turns if part == "overhead" else _started_afresh
+    return how(part, pair, repeats, tokenizer, raw)
 
-    def loaded(repeat: int, contender: Contender, server: Running, streams: int, num_requests: int) -> Load:
-        out = raw / f"{part}-{repeat}-{contender.name}-{streams}.json"
-        return load.apply(server, contender, tokenizer, streams, num_requests, out)
 
-    if part != "overhead":
-        for repeat, contender in in_order(pair, repeats):
-            load_average = os.getloadavg()[0]
-            with servers.running(contender, raw / f"{part}-{repeat}-{contender.name}.log") as server:
-                loads = [loaded(repeat, contender, server, *each) for each in NUM_REQUESTS[part].items()]
-                run = _run(part, repeat, contender, server, loads, load_average)
-            yield run
-        return
+def _started_afresh(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Run]:
+    """Each run is a start of its own, one server at a time."""
+    for repeat, contender in in_order(pair, repeats):
+        load_average = os.getloadavg()[0]
+        name = f"{part}-{repeat}-{contender.name}"
+        with servers.running(contender, raw / f"{name}.log") as server:
+            loads = [
+                load.apply(server, contender, tokenizer, streams, num_requests, raw / f"{name}-{streams}.json")
+                for streams, num_requests in NUM_REQUESTS[part].items()
+            ]
+            run = _run(part, repeat, contender, server, loads, load_average)
+        yield run
+
+
+def _taking_turns(part: Part, pair: Pair, repeats: int, tokenizer: Path, raw: Path) -> Iterator[Run]:
+    """Both servers are started once and take turns at each load.
+
+    So what is compared lies seconds apart and not minutes, in which a machine can change by more than what
+    is to be measured.
+    """
     with servers.taking_turns(pair, raw, part) as started:
         for repeat in range(repeats):
             load_average = os.getloadavg()[0]
             done: dict[str, list[Load]] = {contender.name: [] for contender in pair}
-            for turn, each in enumerate(NUM_REQUESTS[part].items(), repeat):
+            for turn, (streams, num_requests) in enumerate(NUM_REQUESTS[part].items(), repeat):
                 for contender in pair if turn % 2 == 0 else reversed(pair):
+                    out = raw / f"{part}-{repeat}-{contender.name}-{streams}.json"
                     with servers.awake(started[contender.name]) as server:
-                        done[contender.name].append(loaded(repeat, contender, server, *each))
+                        one = load.apply(server, contender, tokenizer, streams, num_requests, out)
+                    done[contender.name].append(one)
             for contender in pair if repeat % 2 == 0 else reversed(pair):
                 yield _run(part, repeat, contender, started[contender.name], done[contender.name], load_average)
 

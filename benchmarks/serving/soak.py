@@ -55,7 +55,7 @@ def measure(*, minutes: float = 30.0, stretches: int = 6, out: Path = WORK / "se
     """
     command, machine = this_command("benchmarks.serving.soak"), this_machine(*PACKAGES)
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
-    raw = emptied(out.absolute() / "raw")
+    raw = emptied(emptied(out.absolute()) / "raw")
     _, ours = servers.same_engine(checkpoint, raw / "cache", ("--max-num-seqs", str(MAX_RUNNING)))
     with servers.running(ours, raw / "server.log") as server:
         capacity = finished_per_s(server, ours, checkpoint.path, raw / "capacity.json")

@@ -1,5 +1,6 @@
 import os
 import time
+from math import inf, isnan
 
 import pytest
 
@@ -28,6 +29,12 @@ def test_port_stands_before_the_engine_options() -> None:
 def test_repeats_are_compared_one_by_one() -> None:
     assert report.compare([10.0, 20.0], [20.0, 20.0], "ratio") == [2.0, 1.0]
     assert report.compare([10.0, 20.0], [9.0, 25.0], "difference") == [-1.0, 5.0]
+
+
+def test_nothing_of_stock_can_be_compared_with() -> None:
+    ratios = report.compare([0.0, 2.0, 0.0], [1.0, 3.0, 0.0], "ratio")
+    assert ratios[:2] == [inf, 1.5]
+    assert isnan(ratios[2])
 
 
 @pytest.mark.parametrize(
