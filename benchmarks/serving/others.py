@@ -38,8 +38,9 @@ EXPLANATION: Final = """A Llama of {size:.1f} million bf16 parameters; questions
 tuning, {counts}; greedy answers of at most 64 tokens, streamed; `vllm bench serve`
 asks. Each repeat is a fresh start, alone; medians over repeats. Both vLLM servers have the settings that
 malmoi-serve chooses for this machine; for the stock server's own defaults see RESULTS-out-of-the-box.md.
-llama.cpp has bf16 weights, too. Each request has a connection of its own. Time to the first text: to the second chunk, because the first holds only
-the role, which some servers send before they have computed anything. Memory: of all processes."""
+llama.cpp has bf16 weights, too. Each request has a connection of its own. Time to the first text: to the
+second chunk, because the first holds only the role, which some servers send before they have computed
+anything. Memory: of all processes."""
 REMARKS: Final = """Answers that are stock's: of the first repeat at the least load, letter by letter. Servers
 round otherwise, and llama.cpp cuts text into tokens by an algorithm of its own."""
 
