@@ -60,6 +60,11 @@ def cpu_environment(environment: Mapping[str, str]) -> list[Setting]:
             value="0",
             why="vLLM 0.32's ahead-of-time cache is never read back: it would compile at every start",
         ),
+        Setting(
+            name="ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+            value="256",
+            why="oneDNN keeps what it compiles for each number of tokens in a step: its 1024 grow for long",
+        ),
     ]
     preload = _preloaded(environment)
     if preload:
@@ -73,7 +78,7 @@ def _preloaded(environment: Mapping[str, str]) -> str:
     given = environment.get("LD_PRELOAD", "")
     libraries = [] if "omp" in given else [Path(sys.prefix, "lib", "libiomp5.so")]
     if "tcmalloc" not in given:
-        libraries += [Path(path) for path in TCMALLOC_PATHS][:1] if Path(TCMALLOC_PATHS[0]).exists() else []
+        libraries += [path for path in map(Path, TCMALLOC_PATHS) if path.exists()][:1]
     found = [str(path) for path in libraries if path.exists()]
     return ":".join([*found, given] if given else found)
 

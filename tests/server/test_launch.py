@@ -56,8 +56,8 @@ def foreign_copy(checkpoint: Path, directory: Path) -> Path:
 
 
 def test_launch_is_ready_for_this_machine(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU", raising=False)
-    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    for name in ("VLLM_CPU_NUM_OF_RESERVED_CPU", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
     launch = prepare(options(tiny_checkpoint, engine_options=("--max-model-len", "256")))
     with launch.listener:
         assert launch.name == "tiny"
@@ -68,6 +68,7 @@ def test_launch_is_ready_for_this_machine(tiny_checkpoint: Path, monkeypatch: py
         assert launch.arguments.kv_cache_memory_bytes == 32 * 256 * 2 * 2 * 2 * 64 * 2
         assert os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
         assert os.environ["LD_PRELOAD"].split(":")[0].endswith("libiomp5.so")
+        assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256"
 
 
 def test_what_the_user_has_set_stays(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
