@@ -30,6 +30,9 @@ class Bounds:
     """seconds in which a request's body must have arrived (408)."""
     write_timeout_s: Annotated[float, tyro.conf.arg(name="write-timeout")] = 60.0
     """seconds a client may leave its answer unread; then it counts as gone."""
+    keep_alive_timeout_s: Annotated[float, tyro.conf.arg(name="keep-alive-timeout")] = 75.0
+    """seconds an idle connection is kept. More than clients and proxies keep theirs, so that none asks on one
+    that is about to end."""
     max_body_bytes: int = MIB
     """bytes of a request's body (413)."""
     max_n: int = 8

@@ -24,7 +24,6 @@ DEAD_ENGINE_GRACE_S = 2.0
 DRAIN_INTERVAL_S = 0.05
 LINGER_S = 3
 """How long, after the drain, what is written may still be on its way to clients that read slowly."""
-KEEP_ALIVE_S = 5
 
 
 class NoSignalServer(uvicorn.Server):
@@ -128,7 +127,7 @@ def _uvicorn_config(gate: Gate, launch: Launch, log_config: dict[str, Any] | Non
         log_config=log_config,
         log_level=arguments.uvicorn_log_level,
         access_log=not arguments.disable_uvicorn_access_log,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=launch.bounds.keep_alive_timeout_s,  # type: ignore[arg-type]  # a fraction will do
         timeout_graceful_shutdown=LINGER_S,
         ssl_keyfile=arguments.ssl_keyfile,
         ssl_certfile=arguments.ssl_certfile,

@@ -23,7 +23,9 @@ from tests.server.conftest import gate_around
 from tests.server.test_launch import options
 
 pytestmark = pytest.mark.usefixtures("same_environment")
-BOUNDS = Bounds(header_timeout_s=0.3, body_timeout_s=0.3, write_timeout_s=0.3, max_body_bytes=1000)
+BOUNDS = Bounds(
+    header_timeout_s=0.3, body_timeout_s=0.3, write_timeout_s=0.3, keep_alive_timeout_s=5, max_body_bytes=1000
+)
 MODELS = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n"
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -318,6 +320,20 @@ def test_each_request_of_a_connection_has_its_own_time(launch: Launch) -> None:
                 assert await connection.reader.readexactly(2) == b"ok"
                 await asyncio.sleep(0.2)
             assert (await connection.answer_to(b"GET ")).startswith(b"HTTP/1.1 408 ")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize(("kept_s", "is_kept"), [(0.3, False), (30.0, True)])
+def test_idle_connection_is_kept_so_long(launch: Launch, kept_s: float, is_kept: bool) -> None:
+    bounds = replace(BOUNDS, keep_alive_timeout_s=kept_s)
+
+    async def scenario() -> None:
+        async with serving(replace(launch, bounds=bounds)) as (connection,):
+            connection.writer.write(MODELS + b"\r\n")
+            assert (await connection.reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
+            await asyncio.sleep(1)
+            assert connection.reader.at_eof() != is_kept
 
     uvloop.run(scenario())
 
