@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import tyro
 
 from benchmarks.machine import this_machine
-from benchmarks.results import emptied, this_command, write_json
+from benchmarks.results import emptied, raw_folder, this_command, write_json
 from benchmarks.serving import model, report, runs, saturation
 from benchmarks.serving.report import Repeated
 from benchmarks.serving.servers import Part, contenders
@@ -39,7 +39,7 @@ def measure(
     """
     machine, command = this_machine(*PACKAGES), this_command("benchmarks.serving")
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
-    raw, cache = emptied(emptied(out.absolute()) / "raw"), emptied(WORK.absolute() / "cache")
+    raw, cache = raw_folder(out), emptied(WORK.absolute() / "cache")
     parts: tuple[Part, ...] = get_args(Part) if part == "all" else (part,)
     share = () if stock_memory_share is None else ("--gpu-memory-utilization", str(stock_memory_share))
     pairs = {part: contenders(part, checkpoint, cache / part, share) for part in parts}

@@ -12,7 +12,7 @@ import tyro
 
 from benchmarks import processes
 from benchmarks.machine import Machine, this_machine
-from benchmarks.results import emptied, this_command, write_json
+from benchmarks.results import raw_folder, this_command, write_json
 from benchmarks.serving import servers
 from benchmarks.serving.load import bench
 from benchmarks.serving.model import MAX_LENGTH
@@ -83,7 +83,7 @@ def measure(*, checkpoint: Path, prompts: Path, gguf: Path, repeats: int = 3, ou
         this_machine(*PACKAGES),
         open_checkpoint(checkpoint),
     )
-    raw = emptied(emptied(out.absolute()) / "raw")
+    raw = raw_folder(out)
     questions = _write_questions(prompts, raw / "questions.jsonl")
     found: list[Answered] = []
     for repeat, contender in in_order(contenders(parent, gguf, raw), repeats):

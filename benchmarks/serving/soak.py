@@ -10,7 +10,7 @@ import tyro
 
 from benchmarks import processes
 from benchmarks.machine import Machine, this_machine
-from benchmarks.results import emptied, this_command, write_json
+from benchmarks.results import raw_folder, this_command, write_json
 from benchmarks.serving import model, servers
 from benchmarks.serving.load import IGNORE_EOS, RANDOM_CHATS, bench
 from benchmarks.serving.saturation import finished_per_s
@@ -55,7 +55,7 @@ def measure(*, minutes: float = 30.0, stretches: int = 6, out: Path = WORK / "se
     """
     command, machine = this_command("benchmarks.serving.soak"), this_machine(*PACKAGES)
     checkpoint = model.prepared(WORK.absolute() / "checkpoint-100m")
-    raw = emptied(emptied(out.absolute()) / "raw")
+    raw = raw_folder(out)
     _, ours = servers.same_engine(checkpoint, raw / "cache", ("--max-num-seqs", str(MAX_RUNNING)))
     with servers.running(ours, raw / "server.log") as server:
         capacity = finished_per_s(server, ours, checkpoint.path, raw / "capacity.json")
